@@ -1,0 +1,151 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+#include "control/model/objects.h"
+
+namespace bpfnet::compile {
+
+/// What every compiler must know of the node it compiles for.
+struct NodeView {
+  std::string name;                      ///< own node name
+  std::vector<Address> addresses;        ///< assigned to this node's stack, all interfaces, loopback left out
+  std::vector<Cidr> cluster_cidrs;       ///< configured ranges that are never masqueraded towards
+  std::vector<Cidr> service_cidrs;       ///< configured service ranges
+  std::vector<Cidr> node_port_addresses; ///< S35; empty: every local address
+};
+
+/// A pod that lives on this node, as CNI made it. Its labels come from the Pod object of the same name
+/// once that is known; a container without a Pod object (Podman, plain runtimes) has none.
+struct LocalEndpoint {
+  uint16_t index = 0;  ///< endpoint index, never 0
+  model::ObjectName pod;
+  std::vector<Address> ips;
+  uint16_t net = 0;
+
+  struct HostPort {
+    uint16_t host_port = 0;
+    uint16_t container_port = 0;
+    model::Protocol protocol = model::Protocol::kTcp;
+    std::optional<Address> host_ip;  ///< missing: every local address (C21)
+    bool operator==(const HostPort&) const = default;
+  };
+  std::vector<HostPort> host_ports;
+};
+
+/// Something a user must know about an object: named, placed, with the way out. Never fatal.
+struct Warning {
+  model::Origin origin;
+  std::string text;
+};
+
+// --- services ---
+
+struct Backend {
+  Address ip;
+  uint16_t port = 0;  ///< host byte order
+  auto operator<=>(const Backend&) const = default;
+};
+
+struct FrontendAddress {
+  Address ip;  ///< scope any-local: 0.0.0.0 or ::
+  uint16_t port = 0;  ///< host byte order
+  uint8_t proto = 0;  ///< IPPROTO_*
+  uint8_t scope = 0;  ///< enum frontend_scope
+  uint16_t net = 0;
+  auto operator<=>(const FrontendAddress&) const = default;
+};
+
+/// One frontend with its backend lists, in a deterministic order. `internal` serves pods and host
+/// processes, `external` everybody else; equal lists share one run of slots.
+struct Frontend {
+  std::string service;  ///< `default/web:http`, or `hostport:ns/pod` for published ports
+  std::vector<Backend> internal;
+  std::vector<Backend> external;
+  uint32_t flags = 0;  ///< enum frontend_flags
+  uint32_t affinity_seconds = 0;
+  bool operator==(const Frontend&) const = default;
+};
+
+struct ServiceImage {
+  std::map<FrontendAddress, Frontend> frontends;
+  std::vector<Warning> warnings;
+};
+
+/// Pure. Services, slices and local host ports in; frontends out (S1-S19, S34-S41, C21).
+ServiceImage compile_services(const model::ClusterState& state, const NodeView& node,
+                              const std::vector<LocalEndpoint>& endpoints);
+
+// --- policy ---
+
+/// One entry of a policy set. `port_bits` leading bits of `port` are significant; proto 0: any protocol.
+struct PolicyEntry {
+  uint32_t identity = 0;  ///< IDENTITY_ANY or an identity of the same image
+  uint8_t proto = 0;
+  uint16_t port = 0;  ///< host byte order
+  uint8_t port_bits = 0;
+  auto operator<=>(const PolicyEntry&) const = default;
+};
+
+struct PolicySet {
+  /// entry -> rule id (key of PolicyImage::rules)
+  std::map<PolicyEntry, uint32_t> allow;
+  bool operator==(const PolicySet&) const = default;
+};
+
+struct RuleInfo {
+  std::string policy;  ///< `default/allow-web`
+  std::string text;    ///< `ingress[0]: from app=web to TCP 80`
+  bool operator==(const RuleInfo&) const = default;
+};
+
+struct EndpointPolicy {
+  uint32_t identity = 0;
+  uint32_t ingress_set = 0;  ///< POLICY_SET_ALLOW_ALL, or a key of PolicyImage::sets
+  uint32_t egress_set = 0;
+  std::vector<std::string> isolated_by_ingress;  ///< policy names, for explanations
+  std::vector<std::string> isolated_by_egress;
+  bool operator==(const EndpointPolicy&) const = default;
+};
+
+struct AddressEntry {
+  uint32_t identity = 0;
+  uint16_t endpoint = 0;
+  uint16_t flags = 0;  ///< enum address_flags
+  bool operator==(const AddressEntry&) const = default;
+};
+
+struct CidrEntry {
+  uint32_t identity = 0;
+  uint32_t flags = 0;  ///< enum cidr_flags
+  bool operator==(const CidrEntry&) const = default;
+};
+
+/// Keeps numbers stable from one compile to the next: the same identity, set or rule keeps its id while it
+/// is in use, so that an unchanged object causes no write, and ids come back the same after a restart.
+/// Owned by the agent; compile_policy reads it, adds new ids and marks those in use.
+struct PolicyNumbers {
+  std::map<std::string, uint32_t> identities;  ///< canonical text (kind, namespace, labels, CIDR class) -> id
+  std::map<std::string, uint32_t> sets;        ///< content digest -> id
+  std::map<std::string, uint32_t> rules;       ///< policy + rule text -> id
+};
+
+struct PolicyImage {
+  std::map<std::pair<uint16_t, Address>, AddressEntry> addresses;  ///< {net, address}
+  std::map<std::pair<uint16_t, Cidr>, CidrEntry> cidrs;
+  std::map<uint32_t, PolicySet> sets;
+  std::map<uint32_t, RuleInfo> rules;
+  std::map<uint32_t, std::string> identities;   ///< id -> canonical text
+  std::map<uint16_t, EndpointPolicy> endpoints; ///< by endpoint index
+  std::vector<Warning> warnings;
+};
+
+/// Pure but for `numbers`. Everything that decides who may talk to whom, and what an address is.
+PolicyImage compile_policy(const model::ClusterState& state, const NodeView& node,
+                           const std::vector<LocalEndpoint>& endpoints, PolicyNumbers& numbers);
+
+}  // namespace bpfnet::compile

@@ -1,0 +1,201 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+
+namespace bpfnet::model {
+
+/// Where an object was read: shown in every complaint about it. `line` is 1-based, 0 when unknown.
+struct Origin {
+  std::string source;  ///< file path, or the API server's resource path
+  int line = 0;
+  bool operator==(const Origin&) const = default;
+};
+
+/// Namespace and name; cluster-scoped objects have an empty namespace.
+struct ObjectName {
+  std::string ns;
+  std::string name;
+  auto operator<=>(const ObjectName&) const = default;
+  [[nodiscard]] std::string to_string() const { return ns.empty() ? name : ns + "/" + name; }
+};
+
+using Labels = std::map<std::string, std::string>;
+
+/// IPPROTO_* of the transports that objects can name.
+enum class Protocol : uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };
+std::string_view to_string(Protocol protocol);
+
+struct Namespace {
+  std::string name;
+  Labels labels;  ///< always contains kubernetes.io/metadata.name (P9)
+  Origin origin;
+};
+
+struct Node {
+  std::string name;
+  Labels labels;
+  std::vector<Address> internal_ips;
+  std::vector<Address> external_ips;
+  std::vector<Cidr> pod_cidrs;
+  Origin origin;
+
+  /// InternalIPs then ExternalIPs, the first of `family` (S65).
+  [[nodiscard]] std::optional<Address> address(Family family) const;
+};
+
+struct ContainerPort {
+  std::string name;  ///< may be empty
+  uint16_t port = 0;
+  uint16_t host_port = 0;
+  std::optional<Address> host_ip;
+  Protocol protocol = Protocol::kTcp;
+  bool operator==(const ContainerPort&) const = default;
+};
+
+enum class PodPhase { kPending, kRunning, kSucceeded, kFailed, kUnknown };
+
+struct Pod {
+  ObjectName name;
+  Labels labels;
+  std::string node_name;
+  std::vector<Address> ips;
+  bool host_network = false;
+  PodPhase phase = PodPhase::kPending;
+  std::vector<ContainerPort> ports;
+  Origin origin;
+
+  /// Succeeded and Failed pods count neither as subject nor as peer (P21).
+  [[nodiscard]] bool finished() const { return phase == PodPhase::kSucceeded || phase == PodPhase::kFailed; }
+};
+
+enum class ServiceType { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
+enum class TrafficPolicy { kCluster, kLocal };
+
+struct ServicePort {
+  std::string name;
+  Protocol protocol = Protocol::kTcp;
+  uint16_t port = 0;
+  uint16_t node_port = 0;  ///< 0: none
+  bool operator==(const ServicePort&) const = default;
+};
+
+struct LoadBalancerIngress {
+  Address ip;
+  bool proxy_mode = false;  ///< ipMode: Proxy programs nothing (S37)
+  bool operator==(const LoadBalancerIngress&) const = default;
+};
+
+struct Service {
+  ObjectName name;
+  ServiceType type = ServiceType::kClusterIp;
+  std::vector<Address> cluster_ips;  ///< empty for headless services
+  std::vector<Family> ip_families;
+  std::vector<ServicePort> ports;
+  std::vector<Address> external_ips;
+  std::vector<LoadBalancerIngress> load_balancer_ingress;
+  std::vector<Cidr> source_ranges;
+  TrafficPolicy external_traffic_policy = TrafficPolicy::kCluster;
+  TrafficPolicy internal_traffic_policy = TrafficPolicy::kCluster;
+  std::optional<std::chrono::seconds> affinity;  ///< sessionAffinity: ClientIP and its timeout
+  uint16_t health_check_node_port = 0;
+  Labels labels;
+  Origin origin;
+};
+
+struct SliceEndpoint {
+  Address ip;  ///< addresses[0] (S4)
+  bool ready = true;
+  bool serving = true;
+  bool terminating = false;
+  std::optional<std::string> node_name;
+  std::string zone;
+  std::vector<std::string> for_zones;
+  std::vector<std::string> for_nodes;
+  bool operator==(const SliceEndpoint&) const = default;
+};
+
+struct SlicePort {
+  std::string name;
+  Protocol protocol = Protocol::kTcp;
+  uint16_t port = 0;
+  bool operator==(const SlicePort&) const = default;
+};
+
+struct EndpointSlice {
+  ObjectName name;
+  std::string service;  ///< kubernetes.io/service-name; empty: belongs to none (S4)
+  Family family = Family::kIpv4;
+  std::vector<SlicePort> ports;
+  std::vector<SliceEndpoint> endpoints;
+  Labels labels;
+  Origin origin;
+};
+
+enum class SelectorOperator { kIn, kNotIn, kExists, kDoesNotExist };
+
+struct SelectorRequirement {
+  std::string key;
+  SelectorOperator op = SelectorOperator::kExists;
+  std::set<std::string> values;
+  bool operator==(const SelectorRequirement&) const = default;
+};
+
+/// A label selector; empty selects everything. matchLabels are kept as kIn requirements.
+struct Selector {
+  std::vector<SelectorRequirement> requirements;
+  [[nodiscard]] bool matches(const Labels& labels) const;
+  bool operator==(const Selector&) const = default;
+};
+
+struct PolicyPeer {
+  std::optional<Selector> pods;
+  std::optional<Selector> namespaces;
+  std::optional<Cidr> cidr;  ///< ipBlock; excludes the selectors
+  std::vector<Cidr> except;
+  bool operator==(const PolicyPeer&) const = default;
+};
+
+struct PolicyPort {
+  Protocol protocol = Protocol::kTcp;
+  std::optional<uint16_t> port;  ///< missing together with `name`: every port of the protocol (P5)
+  std::optional<uint16_t> end_port;
+  std::string name;  ///< a named port (P6), else empty
+  bool operator==(const PolicyPort&) const = default;
+};
+
+/// One ingress or egress rule. Empty `peers`: every peer; empty `ports`: every port and protocol (P4).
+struct PolicyRule {
+  std::vector<PolicyPeer> peers;
+  std::vector<PolicyPort> ports;
+  bool operator==(const PolicyRule&) const = default;
+};
+
+struct NetworkPolicy {
+  ObjectName name;
+  Selector pods;
+  bool isolates_ingress = true;
+  bool isolates_egress = false;
+  std::vector<PolicyRule> ingress;
+  std::vector<PolicyRule> egress;
+  Origin origin;
+};
+
+/// The wanted network state, as plain values. Sources write it, compilers read it.
+struct ClusterState {
+  std::map<std::string, Namespace> namespaces;
+  std::map<std::string, Node> nodes;
+  std::map<ObjectName, Pod> pods;
+  std::map<ObjectName, Service> services;
+  std::map<ObjectName, EndpointSlice> slices;
+  std::map<ObjectName, NetworkPolicy> policies;
+};
+
+}  // namespace bpfnet::model

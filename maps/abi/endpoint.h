@@ -1,0 +1,99 @@
+/* Who and where: local pods, addresses and their identities, interfaces. */
+#ifndef BPFNET_ABI_ENDPOINT_H
+#define BPFNET_ABI_ENDPOINT_H
+
+#include "maps/abi/base.h"
+
+enum endpoint_state {
+	ENDPOINT_FREE = 0,
+	ENDPOINT_CLOSED = 1, /* nothing in or out yet: policy is not in place (P20) */
+	ENDPOINT_OPEN = 2,
+};
+
+/* By endpoint index; index 0 is never used. */
+struct endpoint {
+	struct addr ip4; /* v4-mapped; zero: none. The one shown; `addresses` holds all */
+	struct addr ip6;
+	__u32 ifindex; /* host side of the veth */
+	__u32 identity;
+	__u32 ingress_set;
+	__u32 egress_set;
+	__u32 epoch; /* raised by whatever may change a verdict: flows with another are judged again */
+	struct mac mac;      /* pod side */
+	struct mac host_mac; /* host side, the pod's gateway */
+	__u16 net;
+	__u8 state; /* enum endpoint_state */
+	__u8 pad;
+	__u32 mtu;
+};
+ABI_ASSERT(sizeof(struct endpoint) == 72, "endpoint");
+
+/* By endpoint index: live flow pairs charged to it, for the quota. Written by the datapath only. */
+struct endpoint_usage {
+	__u32 flows;
+};
+
+/* Exact addresses: pods everywhere, nodes, this node's own. */
+struct address_key {
+	struct addr addr;
+	__u16 net;
+	__u16 pad;
+};
+ABI_ASSERT(sizeof(struct address_key) == 20, "address_key");
+
+enum address_flags {
+	ADDRESS_POD = 1 << 0,         /* of a pod, here or on another node: never masqueraded towards */
+	ADDRESS_LOCAL_POD = 1 << 1,   /* of a pod on this node: `endpoint` is set */
+	ADDRESS_LOCAL_NODE = 1 << 2,  /* assigned to this node's stack */
+	ADDRESS_REMOTE_NODE = 1 << 3,
+	ADDRESS_NODE_PORT = 1 << 4,   /* local and open for NodePorts (S35) */
+};
+
+struct address_info {
+	__u32 identity;
+	__u16 endpoint;
+	__u16 flags; /* enum address_flags */
+};
+ABI_ASSERT(sizeof(struct address_info) == 8, "address_info");
+
+/* Prefixes: CIDRs named by policies, cluster ranges, service ranges. Every entry carries the flags of the
+ * prefixes that cover it: one lookup tells all. */
+struct cidr_key {
+	__u32 prefixlen; /* 32 + prefix length over the 16-byte address */
+	__u16 net;
+	__u16 pad;
+	struct addr addr;
+};
+ABI_ASSERT(sizeof(struct cidr_key) == 24, "cidr_key");
+
+enum cidr_flags {
+	CIDR_CLUSTER = 1 << 0, /* pod ranges and configured ones: not masqueraded towards */
+	CIDR_SERVICE = 1 << 1, /* addresses of services: dropped where no frontend is (S32) */
+};
+
+struct cidr_info {
+	__u32 identity;
+	__u32 flags; /* enum cidr_flags */
+};
+ABI_ASSERT(sizeof(struct cidr_info) == 8, "cidr_info");
+
+enum interface_kind {
+	INTERFACE_POD = 1,
+	INTERFACE_UPLINK = 2,
+	INTERFACE_HOST = 3, /* our host device: the host's stack seen as one more endpoint */
+	INTERFACE_LOOPBACK = 4,
+};
+
+/* By ifindex. */
+struct interface {
+	struct addr ip4; /* uplink: masquerade source; host: the node's address */
+	struct addr ip6;
+	__u8 kind; /* enum interface_kind */
+	__u8 pad;
+	__u16 endpoint; /* pod: endpoint index */
+	struct mac mac;
+	__u16 mtu;
+};
+ABI_ASSERT(sizeof(struct interface) == 44, "interface");
+
+#endif
