@@ -1,0 +1,53 @@
+#include "control/model/objects.h"
+
+#include <algorithm>
+
+namespace bpfnet::model {
+
+std::string_view to_string(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kTcp:
+      return "TCP";
+    case Protocol::kUdp:
+      return "UDP";
+    case Protocol::kSctp:
+      return "SCTP";
+  }
+  return "unknown";
+}
+
+std::optional<Address> Node::address(Family family) const {
+  for (const auto* addresses : {&internal_ips, &external_ips}) {
+    const auto found =
+        std::ranges::find_if(*addresses, [&](const Address& ip) { return ip.family() == family; });
+    if (found != addresses->end()) return *found;
+  }
+  return std::nullopt;
+}
+
+namespace {
+
+bool holds(const SelectorRequirement& requirement, const Labels& labels) {
+  const auto label = labels.find(requirement.key);
+  const bool present = label != labels.end();
+  switch (requirement.op) {
+    case SelectorOperator::kExists:
+      return present;
+    case SelectorOperator::kDoesNotExist:
+      return !present;
+    case SelectorOperator::kIn:
+      return present && requirement.values.contains(label->second);
+    case SelectorOperator::kNotIn:
+      return !present || !requirement.values.contains(label->second);
+  }
+  return false;
+}
+
+}  // namespace
+
+bool Selector::matches(const Labels& labels) const {
+  return std::ranges::all_of(requirements,
+                             [&](const SelectorRequirement& each) { return holds(each, labels); });
+}
+
+}  // namespace bpfnet::model
