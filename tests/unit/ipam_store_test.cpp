@@ -1,0 +1,190 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "control/ipam/store.h"
+
+namespace bpfnet::ipam {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+Address ip(const char* text) {
+  return Address::parse(text).value();
+}
+
+EndpointRecord record(const std::string& container) {
+  EndpointRecord endpoint;
+  endpoint.key = {container, "eth0"};
+  endpoint.network = "net";
+  endpoint.netns = "/run/netns/x";
+  endpoint.pod = {"default", "web"};
+  endpoint.pod_uid = "uid-1";
+  endpoint.host_ifname = "bpn" + container;
+  endpoint.mac = Mac::parse("02:00:00:00:00:01").value();
+  endpoint.host_mac = Mac::parse("02:00:00:00:00:02").value();
+  endpoint.mtu = 1450;
+  endpoint.ips = {ip("10.0.0.1"), ip("fd00::1")};
+  endpoint.host_ports = {{8080, 80, model::Protocol::kTcp, {}},
+                         {53, 5353, model::Protocol::kUdp, ip("10.0.0.9")}};
+  return endpoint;
+}
+
+class StoreTest : public ::testing::Test {
+ protected:
+  StoreTest() : directory_(std::filesystem::temp_directory_path() / fmt::format("bn-store-{}", getpid())) {
+    std::filesystem::create_directories(directory_);
+  }
+  ~StoreTest() override { std::filesystem::remove_all(directory_); }
+  Store open() { return Store::open(path()).value(); }
+  [[nodiscard]] std::string path() const { return directory_ / "state.db"; }
+
+  std::filesystem::path directory_;
+};
+
+TEST_F(StoreTest, AnEndpointComesBackAsItWasAfterReopening) {
+  EndpointRecord first = record("a");
+  {
+    Store store = open();
+    ASSERT_TRUE(store.put_endpoint(first));
+    ASSERT_TRUE(store.set_endpoint_state(first.key, EndpointState::kReady));
+  }
+  first.state = EndpointState::kReady;
+  EXPECT_EQ(first.index, 1);
+  EXPECT_THAT(open().endpoints().value(), ElementsAre(first));
+}
+
+TEST_F(StoreTest, IndexesRotate) {
+  Store store = open();
+  EndpointRecord a = record("a");
+  EndpointRecord b = record("b");
+  EndpointRecord c = record("c");
+  ASSERT_TRUE(store.put_endpoint(a));
+  ASSERT_TRUE(store.put_endpoint(b));
+  ASSERT_TRUE(store.remove_endpoint(a.key));
+  ASSERT_TRUE(store.remove_endpoint(b.key));
+  ASSERT_TRUE(store.put_endpoint(c));
+  EXPECT_EQ(c.index, 3);
+  ASSERT_TRUE(store.put_endpoint(c));
+  EXPECT_EQ(store.endpoints().value().size(), 1U);
+}
+
+TEST_F(StoreTest, IndexesWrapAndRunOut) {
+  Store store = open();
+  for (int i = 1; i <= 4095; ++i) {
+    EndpointRecord endpoint = record(std::to_string(i));
+    endpoint.index = static_cast<uint16_t>(i);
+    if (i == 77) continue;
+    ASSERT_TRUE(store.put_endpoint(endpoint));
+  }
+  EndpointRecord last = record("last");
+  ASSERT_TRUE(store.put_endpoint(last));
+  EXPECT_EQ(last.index, 77);
+  EndpointRecord over = record("over");
+  const auto refused = store.put_endpoint(over);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("4095"));
+  EXPECT_EQ(over.index, 0);
+}
+
+TEST_F(StoreTest, RemovingAnEndpointFreesItsLeases) {
+  Store store = open();
+  EndpointRecord a = record("a");
+  ASSERT_TRUE(
+      store.choose_addresses(a.key, "net", [](Store::LeaseView& view) { return view.take(ip("10.0.0.1")); }));
+  ASSERT_TRUE(store.put_endpoint(a));
+  ASSERT_TRUE(store.remove_endpoint(a.key));
+  EXPECT_THAT(store.leases().value(), IsEmpty());
+  EXPECT_TRUE(store.remove_endpoint(a.key));
+}
+
+TEST_F(StoreTest, AFailedChoiceTakesNothing) {
+  Store store = open();
+  const auto chosen = store.choose_addresses({"a", "eth0"}, "net", [](Store::LeaseView& view) -> Status {
+    BPFNET_TRY(view.take(ip("10.0.0.1")));
+    return fail("no");
+  });
+  EXPECT_FALSE(chosen);
+  EXPECT_THAT(store.leases().value(), IsEmpty());
+}
+
+TEST_F(StoreTest, BlobsKeepEveryByte) {
+  Store store = open();
+  const std::string bytes("\0\xff{}\n", 5);
+  ASSERT_TRUE(store.put("numbers", "old"));
+  ASSERT_TRUE(store.put("numbers", bytes));
+  EXPECT_EQ(store.get("numbers").value(), bytes);
+  ASSERT_TRUE(store.erase("numbers"));
+  EXPECT_EQ(store.get("numbers").value(), std::nullopt);
+}
+
+TEST_F(StoreTest, TheJournalKeepsTheVeryFirstValue) {
+  Store store = open();
+  ASSERT_TRUE(store.add_journal({"sysctl", "net/ipv4/conf/lo/accept_local", "0", "1"}));
+  ASSERT_TRUE(store.add_journal({"sysctl", "net/ipv4/conf/lo/accept_local", "1", "1"}));
+  ASSERT_TRUE(store.add_journal({"device", "bpfnet0", "", "veth"}));
+  EXPECT_THAT(store.journal().value(),
+              ElementsAre(JournalEntry{"sysctl", "net/ipv4/conf/lo/accept_local", "0", "1"},
+                          JournalEntry{"device", "bpfnet0", "", "veth"}));
+  ASSERT_TRUE(store.remove_journal("device", "bpfnet0"));
+  EXPECT_EQ(store.journal().value().size(), 1U);
+}
+
+TEST_F(StoreTest, ASecondProcessIsRefused) {
+  Store store = open();
+  const pid_t child = fork();
+  if (child == 0) _exit(Store::open(path()) ? 1 : 0);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
+TEST_F(StoreTest, ANewerSchemaIsRefused) {
+  (void)open();
+  ASSERT_EQ(std::system(fmt::format("sqlite3 {} 'PRAGMA user_version=99'", path()).c_str()), 0);
+  const auto opened = Store::open(path());
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().message, HasSubstr("schema version 99"));
+}
+
+// A child adds and removes endpoints with their leases without pause; it is killed at a random point. What is
+// left must be whole: every endpoint has exactly its own leases, and the next agent can go on.
+TEST_F(StoreTest, KilledInTheMiddleOfWritingLeavesWholeTransactions) {
+  for (int round = 0; round < 10; ++round) {
+    const pid_t child = fork();
+    if (child == 0) {
+      Store store = open();
+      for (int i = 0;; i = (i + 1) % 200) {
+        EndpointRecord endpoint = record(fmt::format("r{}", i));
+        if (!store.remove_endpoint(endpoint.key)) _exit(1);
+        const auto both = store.choose_addresses(endpoint.key, "net", [&](Store::LeaseView& view) -> Status {
+          BPFNET_TRY(view.take(*ip("10.0.0.0").plus(static_cast<uint64_t>(i))));
+          return view.take(*ip("fd00::").plus(static_cast<uint64_t>(i)));
+        });
+        if (!both || !store.put_endpoint(endpoint)) _exit(2);
+      }
+    }
+    usleep(30'000 + static_cast<useconds_t>(round) * 7'000);  // the moment is the point, not an event
+    kill(child, SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the writer failed: " << WEXITSTATUS(status);
+
+    Store store = open();
+    for (const EndpointRecord& endpoint : store.endpoints().value()) {
+      EXPECT_EQ(store.leases_of(endpoint.key).value().size(), 2U) << endpoint.key.to_string();
+    }
+    const auto leases = store.leases().value();
+    EXPECT_EQ(leases.size() % 2, 0U);
+    EXPECT_GT(leases.size(), 0U);
+  }
+}
+
+}  // namespace
+}  // namespace bpfnet::ipam
