@@ -6,6 +6,7 @@
 
 #include "base/address.h"
 #include "maps/abi/endpoint.h"
+#include "maps/abi/flow.h"
 #include "maps/abi/policy.h"
 #include "maps/abi/service.h"
 

@@ -86,7 +86,11 @@ ABI_ASSERT(sizeof(struct flow_slot) == 48, "flow_slot");
 
 /* The table's own bookkeeping, one record. `timer` is a struct bpf_timer: only the kernel reads it. */
 struct flow_table {
+#ifdef __bpf__
+	struct bpf_timer timer;
+#else
 	__u64 timer[2];
+#endif
 	__u32 high_water;  /* slots below this have been used at least once */
 	__u32 gc_cursor;   /* next slot the expiry looks at */
 	__u32 evict_hand;  /* next slot that is looked at when room must be made */
