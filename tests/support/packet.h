@@ -225,7 +225,8 @@ Packet neighbour_advert(const Address& target, const Mac& mac);
 /// The fragments of a whole packet, each with at most `size` bytes (a multiple of 8) of the datagram.
 std::vector<Packet> fragments(const Packet& packet, uint16_t size, uint16_t id);
 
-/// What differs, decoded, one line a field; empty when the bytes are the same.
+/// What differs, decoded, one line a field; empty when the bytes are the same. Both begin with the same
+/// layer.
 std::string diff(const Packet& want, const Packet& got);
 void PrintTo(const Packet& packet, std::ostream* out);
 

@@ -190,8 +190,9 @@ std::string diff(const Packet& want, const Packet& got) {
   const Bytes want_bytes = want.bytes();
   const Bytes got_bytes = got.bytes();
   if (want_bytes == got_bytes) return {};
-  const Packet left = Packet::parse(want_bytes);
-  const Packet right = Packet::parse(got_bytes);
+  const bool l3 = want.find<Eth>() == nullptr;
+  const Packet left = Packet::parse(want_bytes, l3);
+  const Packet right = Packet::parse(got_bytes, l3);
   std::string out;
   const size_t count = std::max(left.layers().size(), right.layers().size());
   for (size_t i = 0; i < count; ++i) {

@@ -103,13 +103,16 @@ Output run(const Command& command, milliseconds deadline) {
   if (command.input.empty()) in.write.reset();
   const auto end = std::chrono::steady_clock::now() + deadline;
   while (out.read || err.read) {
-    pollfd polls[3] = {{out.read.get(), POLLIN, 0}, {err.read.get(), POLLIN, 0}, {in.write.get(), POLLOUT, 0}};
-    const auto left = std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now()).count();
+    pollfd polls[3] = {
+        {out.read.get(), POLLIN, 0}, {err.read.get(), POLLIN, 0}, {in.write.get(), POLLOUT, 0}};
+    const auto left =
+        std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now()).count();
     if (left <= 0 || ::poll(polls, 3, static_cast<int>(left)) == 0) {
       ::kill(pid, SIGKILL);
       ::waitpid(pid, nullptr, 0);
       throw std::runtime_error(fmt::format("{}: still running after {} ms; said: {}{}",
-                                           fmt::join(command.argv, " "), deadline.count(), result.out, result.err));
+                                           fmt::join(command.argv, " "), deadline.count(), result.out,
+                                           result.err));
     }
     const auto drain = [](const pollfd& poll, Fd& fd, std::string& text) {
       if (poll.fd < 0 || poll.revents == 0) return;
@@ -121,7 +124,8 @@ Output run(const Command& command, milliseconds deadline) {
     drain(polls[0], out.read, result.out);
     drain(polls[1], err.read, result.err);
     if (in.write && polls[2].revents != 0) {
-      const ssize_t n = ::write(in.write.get(), command.input.data() + written, command.input.size() - written);
+      const ssize_t n =
+          ::write(in.write.get(), command.input.data() + written, command.input.size() - written);
       if (n > 0) written += static_cast<size_t>(n);
       if ((n < 0 && errno != EAGAIN) || written == command.input.size()) in.write.reset();
     }

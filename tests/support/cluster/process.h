@@ -17,9 +17,9 @@ using std::chrono::milliseconds;
 /// How a process is started. Everything is inherited where nothing is said.
 struct Command {
   std::vector<std::string> argv;
-  std::string input;                        ///< its stdin
-  std::map<std::string, std::string> env;   ///< set on top of the inherited environment
-  int netns = -1;                           ///< network namespace it starts in, by descriptor
+  std::string input;                       ///< its stdin
+  std::map<std::string, std::string> env;  ///< set on top of the inherited environment
+  int netns = -1;                          ///< network namespace it starts in, by descriptor
 };
 
 struct Output {

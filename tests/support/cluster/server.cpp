@@ -25,7 +25,8 @@ Fd bound_socket(const Netns& netns, int type, const HostPort& at) {
   sockaddr_storage name{};
   const socklen_t length = to_sockaddr(at, name);
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), length) != 0) {
-    throw std::runtime_error(fmt::format("{}: bind {}: {}", netns.name(), at.to_string(), std::strerror(errno)));
+    throw std::runtime_error(
+        fmt::format("{}: bind {}: {}", netns.name(), at.to_string(), std::strerror(errno)));
   }
   return fd;
 }
@@ -83,7 +84,8 @@ void EchoServer::accept_all() {
   while (true) {
     sockaddr_storage peer{};
     socklen_t length = sizeof(peer);
-    Fd fd(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    Fd fd(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &length,
+                    SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) return;
     const int on = 1;
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -47,7 +47,8 @@ Result<Fd> make_socket(const Netns& netns, const HostPort& to, int type, const S
     set_option(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_UNICAST_HOPS, options.ttl);
   }
   if (options.source_port != 0 || options.source) {
-    const HostPort from{options.source.value_or(v4 ? Address::from_ipv4({}) : Address{}), options.source_port};
+    const HostPort from{options.source.value_or(v4 ? Address::from_ipv4({}) : Address{}),
+                        options.source_port};
     sockaddr_storage name{};
     const socklen_t length = to_sockaddr(from, name);
     if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), length) != 0) {
@@ -282,7 +283,9 @@ uint32_t TcpClient::retransmits() const {
   return info.tcpi_total_retrans;
 }
 
-HostPort TcpClient::local() const { return name_of(fd()); }
+HostPort TcpClient::local() const {
+  return name_of(fd());
+}
 
 Result<UdpClient> UdpClient::open(const Netns& netns, const HostPort& to, const SocketOptions& options) {
   auto fd = make_socket(netns, to, SOCK_DGRAM, options);
@@ -303,11 +306,13 @@ Result<UdpClient> UdpClient::open(const Netns& netns, const HostPort& to, const 
 
 void UdpClient::dont_fragment() {
   const bool v4 = to_.address.is_ipv4();
-  set_option(fd(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+  set_option(fd(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER,
+             IP_PMTUDISC_PROBE);
 }
 
 Status UdpClient::send(const std::string& payload) {
-  if (::send(fd(), payload.data(), payload.size(), 0) < 0) return fail_errno(errno, "udp {}", to_.to_string());
+  if (::send(fd(), payload.data(), payload.size(), 0) < 0)
+    return fail_errno(errno, "udp {}", to_.to_string());
   return ok();
 }
 
@@ -320,7 +325,8 @@ Result<Seen> UdpClient::receive(const std::string& payload) {
   if (n < 0) return fail_errno(errno, "{}", what);
   buffer.resize(static_cast<size_t>(n));
   const size_t end = buffer.find('\n');
-  if (end == std::string::npos || buffer.substr(end + 1) != payload) return fail("{}: other bytes came back", what);
+  if (end == std::string::npos || buffer.substr(end + 1) != payload)
+    return fail("{}: other bytes came back", what);
   return parse_seen(buffer.substr(0, end));
 }
 
@@ -368,7 +374,9 @@ Result<IcmpError> UdpClient::error() {
   return fail("{}: the error queue holds no ICMP error", what);
 }
 
-HostPort UdpClient::local() const { return name_of(fd()); }
+HostPort UdpClient::local() const {
+  return name_of(fd());
+}
 
 Result<Pong> ping(const Netns& netns, const Address& to, const PingOptions& options) {
   const bool v4 = to.is_ipv4();
@@ -389,7 +397,8 @@ Result<Pong> ping(const Netns& netns, const Address& to, const PingOptions& opti
     const auto left = std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now());
     auto message = read_icmp(fd.get(), to.family(), std::max(left, milliseconds(0)));
     if (!message) return pass(message, "ping " + to.to_string());
-    if (message->type == (v4 ? 0 : 129) && message->id == id) return Pong{message->from.address, message->ttl};
+    if (message->type == (v4 ? 0 : 129) && message->id == id)
+      return Pong{message->from.address, message->ttl};
   }
 }
 

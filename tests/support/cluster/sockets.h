@@ -30,10 +30,10 @@ struct Seen {
 
 /// How a client socket is made.
 struct SocketOptions {
-  uint16_t source_port = 0;              ///< 0: any
-  std::optional<Address> source;         ///< bind to it
-  int ttl = 0;                           ///< 0: the default
-  milliseconds timeout{2000};            ///< of every wait; a wait that runs out gives ETIMEDOUT
+  uint16_t source_port = 0;       ///< 0: any
+  std::optional<Address> source;  ///< bind to it
+  int ttl = 0;                    ///< 0: the default
+  milliseconds timeout{2000};     ///< of every wait; a wait that runs out gives ETIMEDOUT
 };
 
 /// A TCP connection to an EchoServer. Error codes are the socket's errno.

@@ -1,0 +1,184 @@
+#include "tests/support/cluster/cluster.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+namespace bpfnet::e2e {
+namespace {
+
+using nlohmann::json;
+
+/// A container id as runtimes make them: 64 hex digits, here telling the pod's name.
+std::string container_id(const std::string& node, const std::string& pod) {
+  std::string id;
+  for (const char c : node + "/" + pod) id += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  id.resize(64, '0');
+  return id;
+}
+
+std::string pod_args(const std::string& ns, const std::string& name, const std::string& id,
+                     const std::string& more) {
+  return fmt::format(
+      "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID=uid-{}{"
+      "}{}",
+      ns, name, id, name, more.empty() ? "" : ";", more);
+}
+
+}  // namespace
+
+Pod::Pod(Node& node, const ClusterOptions& options, const std::string& name, const PodOptions& pod_options)
+    : node_(node),
+      name_(name),
+      options_(pod_options),
+      container_id_(e2e::container_id(node.name(), name)),
+      netns_(options.prefix + "p-" + name) {
+  CniAnswer answer = node_.cni(call("ADD"));
+  if (answer.status != 0 || !answer.json->is_object()) {
+    throw std::runtime_error(fmt::format("pod {}: ADD failed ({}): {}", name, answer.status, answer.text));
+  }
+  result_ = std::move(answer.json);
+  for (const auto& ip : result_->at("ips")) {
+    ips_.push_back(Cidr::parse(ip.at("address").get<std::string>()).value().address());
+    // Cidr clears host bits; pods have full-length prefixes, but a delegated IPAM gives the subnet's.
+    const std::string text = ip.at("address");
+    ips_.back() = Address::parse(text.substr(0, text.find('/'))).value();
+  }
+  if (options_.serve) server_ = std::make_unique<EchoServer>(netns_, name_, kPort);
+}
+
+Pod::~Pod() {
+  try {
+    remove();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "pod {}: {}\n", name_, error.what());
+  }
+}
+
+Address Pod::ip(Family family) const {
+  for (const auto& ip : ips_) {
+    if (ip.family() == family) return ip;
+  }
+  throw std::runtime_error(fmt::format("pod {} has no such address", name_));
+}
+
+CniCall Pod::call(const std::string& command) const {
+  json extra = json::object();
+  if (!options_.runtime_config.empty()) extra["runtimeConfig"] = json::parse(options_.runtime_config);
+  if (command != "ADD" && result_) extra["prevResult"] = *result_;
+  return {.command = command,
+          .container_id = container_id_,
+          .netns = netns_.path(),
+          .ifname = "eth0",
+          .args = pod_args(options_.ns, name_, container_id_, options_.args),
+          .config = node_.cni_config("1.0.0", extra.dump())};
+}
+
+void Pod::remove() {
+  if (removed_) return;
+  removed_ = true;
+  server_.reset();
+  const CniAnswer answer = node_.cni(call("DEL"));
+  if (answer.status != 0) throw std::runtime_error("DEL: " + answer.text);
+}
+
+void Pod::keep() {
+  removed_ = true;
+  netns_.keep();
+}
+
+Cluster::Lock::Lock(const ClusterOptions& options) {
+  fd = Fd(::open((options.run_root + ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd || ::flock(fd.get(), LOCK_EX) != 0)
+    throw std::runtime_error(options.run_root + ".lock: cannot be locked");
+  remove_leftovers(options);
+}
+
+Cluster::Cluster(ClusterOptions options)
+    : options_(std::move(options)), lock_(options_), network_(options_.prefix) {
+  std::string node_objects;
+  for (size_t i = 0; i < options_.nodes.size(); i++) {
+    nodes_.push_back(std::make_unique<Node>(options_, i));
+    Node& node = *nodes_.back();
+    network_.attach(node.host(), node.name());
+    node_objects +=
+        "---\n" +
+        NodeManifest{node.name(), {node.ip(Family::kIpv4), node.ip(Family::kIpv6)}, node.pod_cidrs()}.yaml();
+  }
+  node_objects += "---\n" + NamespaceManifest{"default", {}}.yaml();
+  for (auto& node : nodes_) {
+    node->write_manifest("00-cluster", node_objects);
+    node->start();
+  }
+}
+
+Cluster::~Cluster() {
+  if (options_.keep) {
+    for (auto& [name, pod] : pods_) pod->keep();
+    for (auto& node : nodes_) node->keep();
+    network_.keep();
+  }
+}
+
+Pod& Cluster::add_pod(size_t node, const std::string& name, const PodOptions& options) {
+  // The object exists before the runtime acts, as in Kubernetes: policy applies to the pod's first packet.
+  const PodManifest object{.ns = options.ns,
+                           .name = name,
+                           .node = nodes_.at(node)->name(),
+                           .labels = options.labels,
+                           .ports = options.ports};
+  apply("pod-" + name, object.yaml());
+  auto pod = std::make_unique<Pod>(*nodes_.at(node), options_, name, options);
+  write_pod(*pod, options.labels);
+  return *(pods_[name] = std::move(pod));
+}
+
+void Cluster::write_pod(const Pod& pod, const LabelMap& labels) {
+  apply("pod-" + pod.name(), PodManifest{.ns = pod.options().ns,
+                                         .name = pod.name(),
+                                         .node = pod.node().name(),
+                                         .labels = labels,
+                                         .ips = pod.ips(),
+                                         .ports = pod.options().ports}
+                                 .yaml());
+}
+
+void Cluster::label_pod(const std::string& name, const LabelMap& labels) {
+  write_pod(pod(name), labels);
+}
+
+void Cluster::remove_pod(const std::string& name) {
+  pods_.at(name)->remove();
+  pods_.erase(name);
+  remove("pod-" + name);
+}
+
+void Cluster::apply(const std::string& file, const std::string& yaml) {
+  for (auto& node : nodes_) node->apply(file, yaml);
+}
+
+void Cluster::remove(const std::string& file) {
+  for (auto& node : nodes_) node->remove_manifest(file);
+}
+
+BackendManifest Cluster::backend(const std::string& name) {
+  const Pod& pod = this->pod(name);
+  return {.ips = pod.ips(), .node = pod.node().name()};
+}
+
+void remove_leftovers(const ClusterOptions& options) {
+  kill_leftovers("bpfnet", options.run_root + "/");
+  remove_netns(options.prefix);
+  std::error_code none;
+  for (const auto& node : std::filesystem::directory_iterator(options.run_root, none)) {
+    ::umount2((node.path() / "bpf").c_str(), MNT_DETACH);
+  }
+  std::filesystem::remove_all(options.run_root, none);
+}
+
+}  // namespace bpfnet::e2e

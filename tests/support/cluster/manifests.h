@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+
+namespace bpfnet::e2e {
+
+using LabelMap = std::map<std::string, std::string>;
+
+/// Kubernetes manifests as text: what a test writes into a node's directory.
+struct NodeManifest {
+  std::string name;
+  std::vector<Address> addresses;
+  std::vector<std::string> pod_cidrs;
+  [[nodiscard]] std::string yaml() const;
+};
+
+struct NamespaceManifest {
+  std::string name;
+  LabelMap labels;
+  [[nodiscard]] std::string yaml() const;
+};
+
+struct PodManifest {
+  std::string ns = "default";
+  std::string name;
+  std::string node;
+  LabelMap labels;
+  std::vector<Address> ips;  ///< empty until the runtime has added it
+  bool host_network = false;
+  std::map<std::string, uint16_t> ports;  ///< named container ports, TCP
+  [[nodiscard]] std::string yaml() const;
+};
+
+struct ServicePortManifest {
+  std::string name;
+  std::string protocol = "TCP";
+  uint16_t port = 0;
+  uint16_t target = 0;
+  uint16_t node_port = 0;
+};
+
+struct BackendManifest {
+  std::vector<Address> ips;  ///< one of each family it has
+  std::string node;
+  bool ready = true;
+};
+
+/// A dual-stack Service with its EndpointSlices, one a family.
+struct ServiceManifest {
+  std::string ns = "default";
+  std::string name;
+  std::vector<Address> cluster_ips;
+  std::vector<ServicePortManifest> ports;
+  std::vector<BackendManifest> backends;
+  std::string external_traffic_policy;  ///< empty: not written
+  [[nodiscard]] std::string yaml() const;
+};
+
+}  // namespace bpfnet::e2e
