@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/address.h"
@@ -12,11 +14,11 @@ namespace bpfnet::compile {
 
 /// What every compiler must know of the node it compiles for.
 struct NodeView {
-  std::string name;                      ///< own node name
-  std::vector<Address> addresses;        ///< assigned to this node's stack, all interfaces, loopback left out
-  std::vector<Cidr> cluster_cidrs;       ///< configured ranges that are never masqueraded towards
-  std::vector<Cidr> service_cidrs;       ///< configured service ranges
-  std::vector<Cidr> node_port_addresses; ///< S35; empty: every local address
+  std::string name;                 ///< own node name
+  std::vector<Address> addresses;   ///< assigned to this node's stack, all interfaces, loopback left out
+  std::vector<Cidr> cluster_cidrs;  ///< configured ranges that are never masqueraded towards
+  std::vector<Cidr> service_cidrs;  ///< configured service ranges
+  std::vector<Cidr> node_port_addresses;  ///< S35; empty: every local address
 };
 
 /// A pod that lives on this node, as CNI made it. Its labels come from the Pod object of the same name
@@ -52,7 +54,7 @@ struct Backend {
 };
 
 struct FrontendAddress {
-  Address ip;  ///< scope any-local: 0.0.0.0 or ::
+  Address ip;         ///< scope any-local: 0.0.0.0 or ::
   uint16_t port = 0;  ///< host byte order
   uint8_t proto = 0;  ///< IPPROTO_*
   uint8_t scope = 0;  ///< enum frontend_scope
@@ -68,6 +70,8 @@ struct Frontend {
   std::vector<Backend> external;
   uint32_t flags = 0;  ///< enum frontend_flags
   uint32_t affinity_seconds = 0;
+  /// Clients that may use it (S39, S40): canonical, sorted; empty: everybody. Load-balancer VIPs only.
+  std::vector<Cidr> source_ranges;
   bool operator==(const Frontend&) const = default;
 };
 
@@ -105,7 +109,7 @@ struct RuleInfo {
 
 struct EndpointPolicy {
   uint32_t identity = 0;
-  uint32_t ingress_set = 0;  ///< POLICY_SET_ALLOW_ALL, or a key of PolicyImage::sets
+  uint32_t ingress_set = 0;  ///< POLICY_SET_ALLOW_ALL, POLICY_SET_DENY_ALL, or a key of PolicyImage::sets
   uint32_t egress_set = 0;
   std::vector<std::string> isolated_by_ingress;  ///< policy names, for explanations
   std::vector<std::string> isolated_by_egress;
@@ -125,13 +129,18 @@ struct CidrEntry {
   bool operator==(const CidrEntry&) const = default;
 };
 
-/// Keeps numbers stable from one compile to the next: the same identity, set or rule keeps its id while it
-/// is in use, so that an unchanged object causes no write, and ids come back the same after a restart.
-/// Owned by the agent; compile_policy reads it, adds new ids and marks those in use.
+/// Keeps numbers stable from one compile to the next: the same identity, set or rule keeps its id, so that an
+/// unchanged object causes no write, and ids come back the same after a restart. An id is never given to
+/// anything else (the `next_` counters only grow), so a flow or event that still carries an old one is never
+/// explained by a newer object. Texts long out of use are forgotten.
+/// Owned by the agent, which keeps all six members over restarts; written by compile_policy only.
 struct PolicyNumbers {
   std::map<std::string, uint32_t> identities;  ///< canonical text (kind, namespace, labels, CIDR class) -> id
   std::map<std::string, uint32_t> sets;        ///< content digest -> id
   std::map<std::string, uint32_t> rules;       ///< policy + rule text -> id
+  uint32_t next_identity = 0;                  ///< 0: not known, above all ids in the map
+  uint32_t next_set = 0;
+  uint32_t next_rule = 0;
 };
 
 struct PolicyImage {
@@ -139,8 +148,8 @@ struct PolicyImage {
   std::map<std::pair<uint16_t, Cidr>, CidrEntry> cidrs;
   std::map<uint32_t, PolicySet> sets;
   std::map<uint32_t, RuleInfo> rules;
-  std::map<uint32_t, std::string> identities;   ///< id -> canonical text
-  std::map<uint16_t, EndpointPolicy> endpoints; ///< by endpoint index
+  std::map<uint32_t, std::string> identities;    ///< id -> canonical text
+  std::map<uint16_t, EndpointPolicy> endpoints;  ///< by endpoint index
   std::vector<Warning> warnings;
 };
 

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "control/compile/images.h"
+
+namespace bpfnet::compile {
+
+/// The facts about the own node that decide which endpoints are near.
+struct Locality {
+  std::string node_name;
+  std::string zone;  ///< topology.kubernetes.io/zone of the Node object; empty: unknown (S17)
+};
+
+/// What clients of one service port and family may be sent to, each list sorted and without duplicates.
+struct BackendLists {
+  std::vector<Backend> cluster;  ///< S13
+  std::vector<Backend> local;    ///< S14
+  bool any_usable = false;       ///< some endpoint anywhere is ready, or serving while terminating (S30, S31)
+};
+
+/// Pure. Joins the slices of a service with one of its ports (S5) for one family and picks the backends
+/// (S4, S6, S8-S10, S13-S17).
+BackendLists choose_backends(const std::vector<const model::EndpointSlice*>& slices,
+                             const model::ServicePort& port, Family family, const Locality& here);
+
+}  // namespace bpfnet::compile

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+
+namespace bpfnet::compile {
+
+/// The number of `text`: the one it has, else a new one that nothing ever had.
+inline uint32_t number_of(std::map<std::string, uint32_t>& numbers, uint32_t& next, uint32_t first,
+                          const std::string& text) {
+  if (const auto known = numbers.find(text); known != numbers.end()) return known->second;
+  if (next < first) {
+    next = first;
+    for (const auto& [other, number] : numbers) next = std::max(next, number + 1);
+  }
+  return numbers.emplace(text, next++).first->second;
+}
+
+/// Forgets what is out of use once that is most of the table. Little is lost: a text that comes back later
+/// gets another number.
+template <typename InUse>
+void forget_unused(std::map<std::string, uint32_t>& numbers, const InUse& in_use) {
+  constexpr size_t kKept = 4096;
+  if (numbers.size() <= 2 * in_use.size() + kKept) return;
+  std::erase_if(numbers, [&](const auto& entry) { return !in_use.contains(entry.second); });
+}
+
+}  // namespace bpfnet::compile

@@ -1,0 +1,165 @@
+#include "control/compile/policy_sets.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "control/compile/numbers.h"
+#include "maps/abi/policy.h"
+
+namespace bpfnet::compile {
+namespace {
+
+using model::NetworkPolicy;
+using model::PolicyPort;
+using model::PolicyRule;
+
+uint16_t masked(uint16_t port, int bits) {
+  return bits == 0 ? 0 : static_cast<uint16_t>(port & (0xffff << (16 - bits)));
+}
+
+bool is_covered(const PolicySet& set, const PolicyEntry& entry) {
+  for (const uint32_t identity : {entry.identity, static_cast<uint32_t>(IDENTITY_ANY)}) {
+    const bool same_identity = identity == entry.identity;
+    if (entry.proto == 0) {
+      if (!same_identity && set.allow.contains({identity, 0, 0, 0})) return true;
+      continue;
+    }
+    if (set.allow.contains({identity, 0, 0, 0})) return true;
+    const int longest = same_identity ? entry.port_bits - 1 : entry.port_bits;
+    for (int bits = 0; bits <= longest; ++bits)
+      if (set.allow.contains({identity, entry.proto, masked(entry.port, bits), static_cast<uint8_t>(bits)}))
+        return true;
+  }
+  return false;
+}
+
+/// Two rounds of multiply and xor-shift for each word, from two seeds: 128 bits.
+class Fingerprint {
+ public:
+  void add(uint64_t word) {
+    for (size_t i = 0; i < state_.size(); ++i) {
+      uint64_t& each = state_[i];
+      each = (each ^ word) * kMultipliers[i];
+      each ^= each >> 29;
+      each *= kMultipliers[1 - i];
+      each ^= each >> 32;
+    }
+  }
+  [[nodiscard]] std::string text() const { return fmt::format("{:016x}{:016x}", state_[0], state_[1]); }
+
+ private:
+  static constexpr std::array<uint64_t, 2> kMultipliers = {0x9e3779b97f4a7c15, 0xd6e8feb86659fd93};
+  std::array<uint64_t, 2> state_ = {0x243f6a8885a308d3, 0x13198a2e03707344};
+};
+
+}  // namespace
+
+void remove_subsumed(PolicySet& set) {
+  // Covering is transitive, so testing against the whole set is right while entries go.
+  std::vector<PolicyEntry> covered;
+  for (const auto& [entry, rule] : set.allow)
+    if (is_covered(set, entry)) covered.push_back(entry);
+  for (const PolicyEntry& entry : covered) set.allow.erase(entry);
+}
+
+std::string content_digest(const PolicySet& set) {
+  Fingerprint fingerprint;
+  fingerprint.add(set.allow.size());
+  for (const auto& [entry, rule] : set.allow) {
+    fingerprint.add(uint64_t{entry.identity} << 32 | rule);
+    fingerprint.add(uint64_t{entry.proto} << 24 | uint64_t{entry.port} << 8 | entry.port_bits);
+  }
+  return fingerprint.text();
+}
+
+uint32_t SetBuilder::build(const Applicable& applicable, const model::Pod* pod, Direction direction) {
+  if (applicable.isolated_by.empty()) return POLICY_SET_ALLOW_ALL;
+  std::string key(to_string(direction));
+  bool named_ports = false;
+  for (const NetworkPolicy* policy : applicable.policies) {
+    key += fmt::format(" {}", fmt::ptr(policy));
+    for (const PolicyRule& rule : rules_of(*policy, direction))
+      named_ports |=
+          std::ranges::any_of(rule.ports, [](const PolicyPort& each) { return !each.name.empty(); });
+  }
+  if (named_ports && pod && direction == Direction::kIngress) {
+    for (const auto& port : pod->ports)
+      key += fmt::format(" {}/{}={}", escape(port.name), model::to_string(port.protocol), port.port);
+  }
+  const auto [built, is_new] = built_.try_emplace(std::move(key), POLICY_SET_DENY_ALL);
+  if (is_new) {
+    PolicySet set;
+    for (const NetworkPolicy* policy : applicable.policies)
+      for (size_t i = 0; i < rules_of(*policy, direction).size(); ++i)
+        add_rule(set, *policy, i, pod, direction);
+    remove_subsumed(set);
+    built->second = intern(std::move(set));
+  }
+  return built->second;
+}
+
+void SetBuilder::add_rule(PolicySet& set, const NetworkPolicy& policy, size_t index, const model::Pod* pod,
+                          Direction direction) {
+  const PolicyRule& rule = rules_of(policy, direction)[index];
+  const uint32_t id = rule_id(policy, index, direction);
+  const auto allow = [&](uint32_t identity, const std::vector<PortPrefix>& prefixes) {
+    for (const PortPrefix& prefix : prefixes)
+      set.allow.try_emplace({identity, prefix.proto, prefix.port, prefix.bits}, id);
+  };
+
+  // Ports that do not depend on the peer.
+  std::vector<PortPrefix> ports;
+  std::vector<const PolicyPort*> named_of_peer;
+  if (rule.ports.empty()) ports.push_back({0, 0, 0});
+  for (const PolicyPort& port : rule.ports) {
+    if (!port.name.empty() && direction == Direction::kEgress) {
+      named_of_peer.push_back(&port);
+      continue;
+    }
+    auto prefixes = port.name.empty() ? prefixes_of(port) : std::vector<PortPrefix>{};
+    if (!port.name.empty() && pod) prefixes = resolve(port, pod->ports);
+    ports.insert(ports.end(), prefixes.begin(), prefixes.end());
+  }
+
+  if (rule.peers.empty()) allow(IDENTITY_ANY, ports);
+  for (const auto& peer : rule.peers)
+    for (const size_t each : matcher_.match(peer, policy.name.ns)) allow(identities_[each].id, ports);
+
+  // P6: a named port of an egress rule is that of each destination pod, and of pods alone: never of an
+  // ipBlock.
+  for (const PolicyPort* port : named_of_peer) {
+    if (rule.peers.empty())
+      for (const Identity& identity : identities_) allow(identity.id, resolve(*port, identity.ports));
+    for (const auto& peer : rule.peers) {
+      if (peer.cidr) continue;
+      for (const size_t each : matcher_.match(peer, policy.name.ns))
+        allow(identities_[each].id, resolve(*port, identities_[each].ports));
+    }
+  }
+}
+
+uint32_t SetBuilder::rule_id(const NetworkPolicy& policy, size_t index, Direction direction) {
+  const PolicyRule& rule = rules_of(policy, direction)[index];
+  const auto [known, is_new] = rule_ids_.try_emplace(&rule, 0);
+  if (is_new) {
+    RuleInfo info{policy.name.to_string(), to_text(rule, direction, index)};
+    known->second = number_of(numbers_.rules, numbers_.next_rule, 1, info.policy + " " + info.text);
+    image_.rules[known->second] = std::move(info);
+  }
+  return known->second;
+}
+
+uint32_t SetBuilder::intern(PolicySet set) {
+  if (set.allow.empty()) return POLICY_SET_DENY_ALL;
+  std::string digest = content_digest(set);
+  for (;;) {
+    const uint32_t id = number_of(numbers_.sets, numbers_.next_set, POLICY_SET_FIRST, digest);
+    const auto [known, is_new] = image_.sets.try_emplace(id, set);
+    if (is_new || known->second == set) return id;
+    digest += '+';  // two different sets with one fingerprint
+  }
+}
+
+}  // namespace bpfnet::compile

@@ -1,0 +1,138 @@
+#include "control/compile/render.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <iterator>
+#include <utility>
+
+#include "maps/abi/endpoint.h"
+#include "maps/abi/policy.h"
+#include "maps/abi/service.h"
+
+namespace bpfnet::compile {
+namespace {
+
+using FlagName = std::pair<uint32_t, const char*>;
+
+std::string flags_text(uint32_t flags, std::initializer_list<FlagName> names) {
+  std::string text;
+  for (const auto& [flag, name] : names)
+    if (flags & flag) text += std::string(text.empty() ? "" : ",") + name;
+  return text.empty() ? "-" : text;
+}
+
+std::string frontend_flags_text(uint32_t flags) {
+  return flags_text(flags, {{FRONTEND_CLUSTER_IP, "cluster-ip"},
+                            {FRONTEND_NODE_PORT, "node-port"},
+                            {FRONTEND_LOAD_BALANCER, "load-balancer"},
+                            {FRONTEND_EXTERNAL_IP, "external-ip"},
+                            {FRONTEND_HOST_PORT, "host-port"},
+                            {FRONTEND_AFFINITY, "affinity"},
+                            {FRONTEND_DROP_EMPTY, "drop-empty"},
+                            {FRONTEND_DROP_EMPTY_EXT, "drop-empty-ext"}});
+}
+
+std::string address_flags_text(uint32_t flags) {
+  return flags_text(flags, {{ADDRESS_POD, "pod"},
+                            {ADDRESS_LOCAL_POD, "local-pod"},
+                            {ADDRESS_LOCAL_NODE, "local-node"},
+                            {ADDRESS_REMOTE_NODE, "remote-node"},
+                            {ADDRESS_NODE_PORT, "node-port"}});
+}
+
+std::string proto_text(uint8_t proto) {
+  return proto == 0 ? "any" : std::string(model::to_string(static_cast<model::Protocol>(proto)));
+}
+
+std::string socket_text(const Address& ip, uint16_t port) {
+  return ip.is_ipv4() ? fmt::format("{}:{}", ip.to_string(), port)
+                      : fmt::format("[{}]:{}", ip.to_string(), port);
+}
+
+std::string backends_text(const std::vector<Backend>& backends) {
+  if (backends.empty()) return "none";
+  std::vector<std::string> texts;
+  for (const Backend& each : backends) texts.push_back(socket_text(each.ip, each.port));
+  return fmt::format("{}", fmt::join(texts, " "));
+}
+
+std::string entry_text(const PolicyEntry& entry) {
+  const std::string who =
+      entry.identity == IDENTITY_ANY ? "any identity" : fmt::format("identity {}", entry.identity);
+  if (entry.proto == 0) return who + ", any port";
+  if (entry.port_bits == 0) return fmt::format("{}, {}", who, proto_text(entry.proto));
+  const uint32_t last = entry.port + (1U << (16 - entry.port_bits)) - 1;
+  if (last == entry.port) return fmt::format("{}, {} {}", who, proto_text(entry.proto), entry.port);
+  return fmt::format("{}, {} {}-{}", who, proto_text(entry.proto), entry.port, last);
+}
+
+void append_warnings(std::string& text, const std::vector<Warning>& warnings) {
+  for (const Warning& each : warnings) {
+    const std::string where =
+        each.origin.source.empty() ? "" : fmt::format("{}:{}: ", each.origin.source, each.origin.line);
+    text += fmt::format("warning {}{}\n", where, each.text);
+  }
+}
+
+std::string net_text(uint16_t net) {
+  return net == 0 ? "" : fmt::format(" net {}", net);
+}
+
+}  // namespace
+
+std::string render(const ServiceImage& image) {
+  std::string text;
+  const auto out = std::back_inserter(text);
+  for (const auto& [address, frontend] : image.frontends) {
+    fmt::format_to(out, "frontend {}{}{} {} {}\n", address.scope == SCOPE_ANY_LOCAL ? "any-local " : "",
+                   socket_text(address.ip, address.port) + "/" + proto_text(address.proto),
+                   net_text(address.net), frontend.service, frontend_flags_text(frontend.flags));
+    if (frontend.flags & FRONTEND_AFFINITY)
+      fmt::format_to(out, "  affinity {} s\n", frontend.affinity_seconds);
+    for (const Cidr& range : frontend.source_ranges) fmt::format_to(out, "  source {}\n", range.to_string());
+    if (frontend.internal == frontend.external) {
+      fmt::format_to(out, "  backends {}\n", backends_text(frontend.internal));
+    } else {
+      fmt::format_to(out, "  internal {}\n  external {}\n", backends_text(frontend.internal),
+                     backends_text(frontend.external));
+    }
+  }
+  append_warnings(text, image.warnings);
+  return text;
+}
+
+std::string render(const PolicyImage& image) {
+  std::string text;
+  const auto out = std::back_inserter(text);
+  for (const auto& [id, name] : image.identities) fmt::format_to(out, "identity {} {}\n", id, name);
+  for (const auto& [key, entry] : image.addresses) {
+    fmt::format_to(out, "address {}{} identity {} {}", key.second.to_string(), net_text(key.first),
+                   entry.identity, address_flags_text(entry.flags));
+    text += entry.endpoint ? fmt::format(" endpoint {}\n", entry.endpoint) : "\n";
+  }
+  for (const auto& [key, entry] : image.cidrs)
+    fmt::format_to(out, "cidr {}{} identity {} {}\n", key.second.to_string(), net_text(key.first),
+                   entry.identity,
+                   flags_text(entry.flags, {{CIDR_CLUSTER, "cluster"}, {CIDR_SERVICE, "service"}}));
+  for (const auto& [id, set] : image.sets) {
+    fmt::format_to(out, "set {}\n", id);
+    for (const auto& [entry, rule] : set.allow)
+      fmt::format_to(out, "  {}: rule {}\n", entry_text(entry), rule);
+  }
+  for (const auto& [id, rule] : image.rules)
+    fmt::format_to(out, "rule {} {} {}\n", id, rule.policy, rule.text);
+  const auto set_text = [](uint32_t set) {
+    if (set == POLICY_SET_ALLOW_ALL) return std::string("allow-all");
+    return set == POLICY_SET_DENY_ALL ? std::string("deny-all") : fmt::format("set {}", set);
+  };
+  for (const auto& [index, endpoint] : image.endpoints) {
+    fmt::format_to(out, "endpoint {} identity {} ingress {} [{}] egress {} [{}]\n", index, endpoint.identity,
+                   set_text(endpoint.ingress_set), fmt::join(endpoint.isolated_by_ingress, " "),
+                   set_text(endpoint.egress_set), fmt::join(endpoint.isolated_by_egress, " "));
+  }
+  append_warnings(text, image.warnings);
+  return text;
+}
+
+}  // namespace bpfnet::compile
