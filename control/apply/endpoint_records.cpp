@@ -1,0 +1,139 @@
+#include "control/apply/endpoint_records.h"
+
+#include <vector>
+
+#include "maps/convert.h"
+
+namespace bpfnet::apply {
+namespace {
+
+/// The record's device half.
+void set_facts(endpoint& record, const EndpointFacts& facts) {
+  record.ip4 = facts.ip4 ? maps::to_abi(*facts.ip4) : addr{};
+  record.ip6 = facts.ip6 ? maps::to_abi(*facts.ip6) : addr{};
+  record.ifindex = facts.ifindex;
+  record.mac = maps::to_abi(facts.mac);
+  record.host_mac = maps::to_abi(facts.host_mac);
+  record.net = facts.net;
+  record.mtu = facts.mtu;
+}
+
+bool same_owner(const endpoint& record, const EndpointFacts& facts) {
+  endpoint other = record;
+  set_facts(other, facts);
+  return record.ifindex == other.ifindex && same_bytes(record.ip4, other.ip4) &&
+         same_bytes(record.ip6, other.ip6) && same_bytes(record.mac, other.mac) && record.net == other.net;
+}
+
+}  // namespace
+
+void EndpointRecords::put(uint16_t index, const endpoint& record, const std::string& name, Problems& problems) {
+  auto written = mirror_.put(index, record);
+  if (!written) problems.push_back({"endpoint " + name, written.error().message});
+}
+
+void EndpointRecords::close_new(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems) {
+  for (const auto& [index, wanted] : facts) {
+    const endpoint* held = mirror_.find(index);
+    if (held && held->state != ENDPOINT_FREE && same_owner(*held, wanted)) continue;
+    endpoint record{};
+    set_facts(record, wanted);
+    record.epoch = held ? held->epoch + 1 : 1;
+    record.ingress_set = POLICY_SET_DENY_ALL;
+    record.egress_set = POLICY_SET_DENY_ALL;
+    record.state = ENDPOINT_CLOSED;
+    put(index, record, wanted.name, problems);
+  }
+}
+
+uint32_t EndpointRecords::usable(uint32_t wanted, uint32_t held, bool open) const {
+  if (wanted < POLICY_SET_FIRST || sets_.holds(wanted)) return wanted;
+  return open ? held : static_cast<uint32_t>(POLICY_SET_DENY_ALL);
+}
+
+void EndpointRecords::move_to_sets(const std::map<uint16_t, EndpointFacts>& facts,
+                                   const compile::PolicyImage& image, const std::set<uint32_t>& lost,
+                                   Problems& problems) {
+  std::map<std::pair<uint32_t, uint32_t>, uint32_t> transitions;  // {wanted, held} -> set
+  const auto target = [&](uint32_t wanted, uint32_t held) -> uint32_t {
+    wanted = usable(wanted, held, true);
+    // Sets below FIRST hold no entries: what they judge does not depend on identities.
+    if (wanted == held || wanted == POLICY_SET_ALLOW_ALL || !sets_.names(held, lost)) return wanted;
+    auto [made, added] = transitions.try_emplace({wanted, held}, wanted);
+    if (added) {
+      auto id = sets_.write_transition(wanted, held, lost);
+      if (id) made->second = *id;  // no room: move at once, addresses follow within microseconds
+    }
+    return made->second;
+  };
+  for (const auto& [index, policy] : image.endpoints) {
+    const endpoint* held = mirror_.find(index);
+    if (!held || held->state != ENDPOINT_OPEN || !facts.contains(index)) continue;
+    endpoint record = *held;
+    record.ingress_set = target(policy.ingress_set, held->ingress_set);
+    record.egress_set = target(policy.egress_set, held->egress_set);
+    if (same_bytes(record, *held)) continue;
+    ++record.epoch;
+    put(index, record, facts.at(index).name, problems);
+  }
+}
+
+void EndpointRecords::move_identities(const compile::PolicyImage& image, Problems& problems) {
+  for (const auto& [index, policy] : image.endpoints) {
+    const endpoint* held = mirror_.find(index);
+    if (!held || held->state != ENDPOINT_OPEN || held->identity == policy.identity) continue;
+    endpoint record = *held;
+    record.identity = policy.identity;
+    put(index, record, std::to_string(index), problems);
+  }
+}
+
+void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
+                             bool identities_changed, Problems& problems) {
+  for (const auto& [index, policy] : image.endpoints) {
+    const endpoint* held = mirror_.find(index);
+    auto fact = facts.find(index);
+    if (!held || held->state == ENDPOINT_FREE || fact == facts.end()) continue;
+    const bool open = held->state == ENDPOINT_OPEN;
+    endpoint record = *held;
+    set_facts(record, fact->second);
+    record.identity = policy.identity;
+    record.ingress_set = usable(policy.ingress_set, held->ingress_set, open);
+    record.egress_set = usable(policy.egress_set, held->egress_set, open);
+    record.state = ENDPOINT_OPEN;
+    for (const uint32_t set : {policy.ingress_set, policy.egress_set}) {
+      if (usable(set, 0, false) != set)
+        problems.push_back({"endpoint " + fact->second.name,
+                            fmt::format("policy set {} does not fit the map; {}", set,
+                                        open ? "the policy before it stays" : "the pod stays closed to it")});
+    }
+    const bool isolated =
+        record.ingress_set != POLICY_SET_ALLOW_ALL || record.egress_set != POLICY_SET_ALLOW_ALL;
+    const bool moved = record.ingress_set != held->ingress_set || record.egress_set != held->egress_set;
+    if (open && (moved || (isolated && identities_changed))) ++record.epoch;
+    put(index, record, fact->second.name, problems);
+  }
+}
+
+void EndpointRecords::free_gone(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems) {
+  std::vector<uint32_t> gone;
+  for (const auto& [index, record] : mirror_.held())
+    if (record.state != ENDPOINT_FREE && !facts.contains(static_cast<uint16_t>(index))) gone.push_back(index);
+  for (const uint32_t index : gone) {
+    endpoint record{};
+    record.state = ENDPOINT_FREE;
+    record.epoch = mirror_.find(index)->epoch + 1;
+    put(static_cast<uint16_t>(index), record, std::to_string(index), problems);
+  }
+}
+
+std::set<uint32_t> EndpointRecords::sets_in_use() const {
+  std::set<uint32_t> used;
+  for (const auto& [index, record] : mirror_.held()) {
+    used.insert(record.ingress_set);
+    used.insert(record.egress_set);
+  }
+  return used;
+}
+
+}  // namespace bpfnet::apply

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "base/address.h"
+#include "control/apply/map_writer.h"
+#include "control/apply/policy_sets.h"
+#include "control/apply/report.h"
+#include "control/compile/images.h"
+
+namespace bpfnet::apply {
+
+/// What CNI made: the device side of an endpoint record.
+struct EndpointFacts {
+  std::string name;  ///< `ns/pod`, or the container; for messages
+  uint32_t ifindex = 0;  ///< host side
+  Mac mac;               ///< pod side
+  Mac host_mac;
+  std::optional<Address> ip4;
+  std::optional<Address> ip6;
+  uint16_t net = 0;
+  uint32_t mtu = 0;
+};
+
+/// The endpoint array, and the order in which endpoints and policy sets change so that no packet is judged by
+/// half a policy. The calls below are made in their order here, once for each publish.
+class EndpointRecords {
+ public:
+  EndpointRecords(Table<uint32_t, endpoint>& table, PolicySets& sets) : mirror_(table), sets_(sets) {}
+
+  Status adopt() { return mirror_.load(); }
+
+  /// 1. Endpoints that are new, or new owners of a number, get a record that lets nothing pass (P20).
+  void close_new(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems);
+  /// 2. Open endpoints move to their new sets. `lost` are identities that addresses still have and are about
+  /// to lose: their entries stay until step 4.
+  void move_to_sets(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
+                    const std::set<uint32_t>& lost, Problems& problems);
+  /// 3. Identities of local pods, right after those of addresses.
+  void move_identities(const compile::PolicyImage& image, Problems& problems);
+  /// 4. The final record: new endpoints open, transition sets are left. `identities_changed`: isolated
+  /// endpoints judge their flows again.
+  void settle(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
+              bool identities_changed, Problems& problems);
+  /// 5. Records of endpoints that are gone; their epochs are kept, so that no old flow fits a later owner.
+  void free_gone(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems);
+
+  /// Sets that records name.
+  [[nodiscard]] std::set<uint32_t> sets_in_use() const;
+  [[nodiscard]] const endpoint* find(uint16_t index) const { return mirror_.find(index); }
+
+ private:
+  void put(uint16_t index, const endpoint& record, const std::string& name, Problems& problems);
+  /// The set wanted, or what must stand in for it while it does not fit the map.
+  uint32_t usable(uint32_t wanted, uint32_t held, bool open) const;
+
+  Mirror<uint32_t, endpoint> mirror_;
+  PolicySets& sets_;
+};
+
+}  // namespace bpfnet::apply

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "control/apply/endpoint_records.h"
+#include "control/apply/map_writer.h"
+#include "control/apply/policy_sets.h"
+#include "control/apply/report.h"
+#include "control/apply/service_publisher.h"
+#include "control/compile/images.h"
+
+namespace bpfnet::apply {
+
+/// Everything one publish makes true.
+struct Wanted {
+  const compile::ServiceImage& services;
+  const ServiceNumbers& service_numbers;
+  const ServingBackends& serving;
+  const compile::PolicyImage& policy;
+  const std::map<uint16_t, EndpointFacts>& endpoints;
+  const std::map<uint32_t, interface>& interfaces;  ///< by ifindex
+};
+
+/// Images -> maps. Reads once what the maps hold, then writes differences only; keeps the order that makes
+/// every instant's maps a right answer. Failures are per object: the old state stays, the next publish tries
+/// again. One thread.
+class Publisher {
+ public:
+  Publisher(MapWriter maps, ServicePublisher::Options options);
+
+  /// Reads the maps. Nothing is written before this has succeeded and publish() is called with full state.
+  Status adopt();
+
+  /// Nothing is deleted that `wanted` holds; call it only when every source has delivered its state (S60).
+  Problems publish(const Wanted& wanted, Clock::time_point now);
+
+  /// Frees what its grace is over for. True when room was made: refused objects may fit now.
+  bool reclaim(Clock::time_point now);
+  [[nodiscard]] std::optional<Clock::time_point> deadline() const;
+
+  /// Asks the kernel whether this endpoint is open, known by its device and by each address.
+  [[nodiscard]] Status verify_endpoint(uint16_t index, uint32_t ifindex, const std::vector<Address>& ips,
+                                       uint16_t net) const;
+  /// Asks the kernel for each frontend.
+  [[nodiscard]] Status verify_frontends(const std::vector<compile::FrontendAddress>& frontends) const;
+
+  struct MapCounts {
+    std::string name;
+    WriteCounts counts;
+  };
+  [[nodiscard]] std::vector<MapCounts> counts() const;
+  /// Puts and erases of all maps since start.
+  [[nodiscard]] uint64_t writes() const;
+
+  [[nodiscard]] const ServicePublisher& services() const { return services_; }
+  [[nodiscard]] const EndpointRecords& endpoints() const { return endpoints_; }
+
+ private:
+  /// Identities that addresses or prefixes have now and lose by this image, and whether anything changes.
+  struct IdentityChange {
+    bool any = false;
+    std::set<uint32_t> lost;
+  };
+  [[nodiscard]] IdentityChange identity_change(const Records<address_key, address_info>& addresses,
+                                               const Records<cidr_key, cidr_info>& cidrs,
+                                               const compile::PolicyImage& image) const;
+
+  MapWriter maps_;
+  std::chrono::milliseconds grace_;
+  ServicePublisher services_;
+  PolicySets sets_;
+  EndpointRecords endpoints_;
+  Mirror<uint32_t, interface> interfaces_;
+  Mirror<address_key, address_info> addresses_;
+  Mirror<cidr_key, cidr_info> cidrs_;
+  std::set<uint32_t> wanted_sets_;
+};
+
+}  // namespace bpfnet::apply
