@@ -1,0 +1,89 @@
+#include "tests/e2e/e2e.h"
+
+#include <fmt/format.h>
+
+namespace bpfnet::e2e {
+
+std::unique_ptr<Cluster> TwoNodes::cluster_;
+
+Binaries built_binaries() {
+  return {.bpfnetd = BPFNETD_BINARY, .bpfnet_cni = BPFNET_CNI_BINARY, .bpfnetctl = BPFNETCTL_BINARY};
+}
+
+ClusterOptions cluster_options(std::vector<std::string> nodes, std::vector<std::string> agent_args) {
+  ClusterOptions options;
+  options.binaries = built_binaries();
+  options.nodes = std::move(nodes);
+  options.agent_args = std::move(agent_args);
+  return options;
+}
+
+Address pick(Family family, const std::string& ip4, const std::string& ip6) {
+  return Address::parse(family == Family::kIpv4 ? ip4 : ip6).value();
+}
+
+testing::AssertionResult answered(const Result<Seen>& seen, const std::string& server,
+                                  const Address& source) {
+  if (!seen) return testing::AssertionFailure() << seen.error().message;
+  if (seen->server != server)
+    return testing::AssertionFailure() << seen->server << " answered, not " << server;
+  if (seen->peer.address != source) {
+    return testing::AssertionFailure()
+           << server << " saw the source " << seen->peer.to_string() << ", not " << source.to_string();
+  }
+  return testing::AssertionSuccess();
+}
+
+ServiceManifest echo_service(const std::string& name, int number, std::vector<BackendManifest> backends,
+                             uint16_t node_port) {
+  ServiceManifest service;
+  service.name = name;
+  service.cluster_ips = {Address::parse(fmt::format("10.96.0.{}", number)).value(),
+                         Address::parse(fmt::format("fd00:10:96::{}", number)).value()};
+  service.ports = {{"tcp", "TCP", 80, Pod::kPort, node_port}, {"udp", "UDP", 80, Pod::kPort, node_port}};
+  service.backends = std::move(backends);
+  return service;
+}
+
+Address TwoNodes::service_ip(int number, Family family) {
+  const auto service = echo_service("any", number, {});
+  return service.cluster_ips.at(family == Family::kIpv4 ? 0 : 1);
+}
+
+void TwoNodes::SetUpTestSuite() {
+  cluster_ = std::make_unique<Cluster>(cluster_options());
+  for (const auto* name : {"web-a", "client-a"}) cluster_->add_pod(0, name, {.labels = {{"app", name}}});
+  for (const auto* name : {"web-b", "client-b"}) cluster_->add_pod(1, name, {.labels = {{"app", name}}});
+  PodOptions published{.labels = {{"app", "hostport"}}};
+  // One entry in the runtimes' camelCase, one as containerd sends it (C20).
+  published.runtime_config = R"({"portMappings":[
+    {"hostPort":18080,"containerPort":8080,"protocol":"tcp"},
+    {"HostPort":18080,"ContainerPort":8080,"Protocol":"udp","HostIP":""}]})";
+  cluster_->add_pod(0, "hostport-a", published);
+  const auto a = cluster_->backend("web-a");
+  const auto b = cluster_->backend("web-b");
+  std::string services;
+  for (const auto& service : {echo_service("web", 10, {a, b}, 30080), echo_service("only-a", 11, {a}, 30081),
+                              echo_service("only-b", 12, {b}, 30082), echo_service("empty", 13, {}, 30083)}) {
+    services += "---\n" + service.yaml();
+  }
+  cluster_->apply("services", services);
+}
+
+void TwoNodes::TearDownTestSuite() {
+  cluster_.reset();
+}
+
+void TwoNodes::TearDown() {
+  if (!HasFailure()) return;
+  for (auto* node : {&node_a(), &node_b()}) {
+    for (const auto* view : {"drops", "flow list"}) {
+      std::vector<std::string> args = view == std::string("drops") ? std::vector<std::string>{"drops"}
+                                                                   : std::vector<std::string>{"flow", "list"};
+      const Output output = node->ctl_text(args);
+      fmt::print("---- {} {}:\n{}{}", node->name(), view, output.out, output.err);
+    }
+  }
+}
+
+}  // namespace bpfnet::e2e
