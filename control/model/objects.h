@@ -37,6 +37,7 @@ struct Namespace {
   std::string name;
   Labels labels;  ///< always contains kubernetes.io/metadata.name (P9)
   Origin origin;
+  bool operator==(const Namespace&) const = default;
 };
 
 struct Node {
@@ -49,6 +50,7 @@ struct Node {
 
   /// InternalIPs then ExternalIPs, the first of `family` (S65).
   [[nodiscard]] std::optional<Address> address(Family family) const;
+  bool operator==(const Node&) const = default;
 };
 
 struct ContainerPort {
@@ -74,6 +76,7 @@ struct Pod {
 
   /// Succeeded and Failed pods count neither as subject nor as peer (P21).
   [[nodiscard]] bool finished() const { return phase == PodPhase::kSucceeded || phase == PodPhase::kFailed; }
+  bool operator==(const Pod&) const = default;
 };
 
 enum class ServiceType { kClusterIp, kNodePort, kLoadBalancer, kExternalName };
@@ -108,6 +111,7 @@ struct Service {
   uint16_t health_check_node_port = 0;
   Labels labels;
   Origin origin;
+  bool operator==(const Service&) const = default;
 };
 
 struct SliceEndpoint {
@@ -137,6 +141,7 @@ struct EndpointSlice {
   std::vector<SliceEndpoint> endpoints;
   Labels labels;
   Origin origin;
+  bool operator==(const EndpointSlice&) const = default;
 };
 
 enum class SelectorOperator { kIn, kNotIn, kExists, kDoesNotExist };
@@ -186,6 +191,7 @@ struct NetworkPolicy {
   std::vector<PolicyRule> ingress;
   std::vector<PolicyRule> egress;
   Origin origin;
+  bool operator==(const NetworkPolicy&) const = default;
 };
 
 /// The wanted network state, as plain values. Sources write it, compilers read it.

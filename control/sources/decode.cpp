@@ -1,0 +1,251 @@
+#include "control/sources/decode.h"
+
+#include <array>
+
+#include "control/sources/decode_kinds.h"
+
+namespace bpfnet::sources {
+namespace {
+
+struct KindInfo {
+  std::string_view name;
+  std::string_view api_version;
+  bool namespaced;
+};
+
+// In the order of Kind.
+constexpr std::array<KindInfo, 6> kKinds = {{
+    {"Namespace", "v1", false},
+    {"Node", "v1", false},
+    {"Pod", "v1", true},
+    {"Service", "v1", true},
+    {"EndpointSlice", "discovery.k8s.io/v1", true},
+    {"NetworkPolicy", "networking.k8s.io/v1", true},
+}};
+
+const KindInfo& info(Kind kind) {
+  return kKinds.at(static_cast<size_t>(kind));
+}
+
+std::string_view group_of(std::string_view api_version) {
+  const size_t slash = api_version.find('/');
+  return slash == std::string_view::npos ? std::string_view{} : api_version.substr(0, slash);
+}
+
+// Other groups have kinds of the same names (Calico's NetworkPolicy, Knative's Service): not ours.
+bool is_foreign(std::string_view api_version) {
+  const std::string_view group = group_of(api_version);
+  return !group.empty() && group != "extensions" && group != "apps" && !group.ends_with(".k8s.io");
+}
+
+const Value* first_duplicate(const Value& value, std::string& path) {
+  if (!value.has_duplicate_keys) return nullptr;
+  for (size_t i = 0; i < value.items.size(); ++i) {
+    std::string inner = fmt::format("{}[{}]", path, i);
+    if (const Value* found = first_duplicate(*value.items[i], inner)) return path = inner, found;
+  }
+  for (size_t i = 0; i < value.entries.size(); ++i) {
+    const auto& [key, entry] = value.entries[i];
+    std::string inner = path.empty() ? key : path + "." + key;
+    if (value.find(key) != entry) return path = inner, entry;
+    if (const Value* found = first_duplicate(*entry, inner)) return path = inner, found;
+  }
+  return nullptr;
+}
+
+class Decoder {
+ public:
+  explicit Decoder(DecodedText& result) : result_(result) {}
+
+  void document(const Value& root) {
+    if (root.kind == Value::Kind::kNull) return;
+    if (root.kind != Value::Kind::kMap) {
+      return unreadable(root.line, "", "is not an object, expected a map with apiVersion, kind and metadata");
+    }
+    const Value* kind = root.find("kind");
+    if (kind == nullptr || kind->text.empty())
+      return unreadable(root.line, "kind", "missing, expected e.g. Service");
+    if (const Value* items = root.find("items"); kind->text.ends_with("List") && items != nullptr) {
+      return list(root, *items, std::string_view(kind->text).substr(0, kind->text.size() - 4));
+    }
+    const Value* version = root.find("apiVersion");
+    object(root, kind->text, version == nullptr ? "" : version->text);
+  }
+
+ private:
+  // Items of a typed list (ServiceList) may leave kind and apiVersion to the list.
+  void list(const Value& root, const Value& items, std::string_view item_kind) {
+    if (items.kind == Value::Kind::kNull) return;
+    if (items.kind != Value::Kind::kList) return unreadable(items.line, "items", "is not a list");
+    const Value* list_version = root.find("apiVersion");
+    for (const Value* item : items.items) {
+      const Value* kind = item->find("kind");
+      const Value* version = item->find("apiVersion");
+      if (version == nullptr) version = list_version;
+      const std::string_view name =
+          kind != nullptr && !kind->text.empty() ? std::string_view(kind->text) : item_kind;
+      if (item->kind != Value::Kind::kMap || name.empty()) {
+        unreadable(item->line, "items", "an item is not an object with a kind");
+      } else {
+        object(*item, name, version == nullptr ? "" : version->text);
+      }
+    }
+  }
+
+  void object(const Value& root, std::string_view kind_name, std::string_view api_version) {
+    for (size_t i = 0; i < kKinds.size(); ++i) {
+      if (kKinds[i].name == kind_name && !is_foreign(api_version)) {
+        return object(root, static_cast<Kind>(i), api_version);
+      }
+    }
+  }
+
+  void object(const Value& root, Kind kind, std::string_view api_version) {
+    Findings findings;
+    const Field field(root, findings);
+    if (api_version != info(kind).api_version) {
+      const Field version = field["apiVersion"];
+      version.refuse(fmt::format("is {}, expected {}", api_version.empty() ? "missing" : quoted(api_version),
+                                 info(kind).api_version));
+    }
+    std::string path;
+    if (const Value* duplicate = first_duplicate(root, path)) {
+      findings.refused = true;
+      findings.problems.push_back(
+          {{"", duplicate->line}, "", path, "is given twice, expected once", Effect::kRefused});
+    }
+    const std::optional<Metadata> metadata = read_metadata(field, kind, root.line);
+    if (!metadata) {
+      for (Problem& problem : findings.problems) {
+        problem.effect = Effect::kNotRead;
+        problem.object = to_string(kind);
+        result_.problems.push_back(std::move(problem));
+      }
+      result_.complete = false;
+      return;
+    }
+    Decoded decoded{kind, metadata->name, root.line, {}, {}, {}};
+    if (!decode_kind(field, *metadata, decoded)) return;
+    if (findings.refused) {
+      decoded.object.reset();
+      decoded.fallback = fallback(root, kind, *metadata);
+    }
+    for (Problem& problem : findings.problems)
+      problem.object = fmt::format("{} {}", to_string(kind), metadata->name.to_string());
+    decoded.problems = std::move(findings.problems);
+    for (auto* each : {&decoded.object, &decoded.fallback}) {
+      if (*each) std::visit([&](auto& value) { value.origin.line = root.line; }, **each);
+    }
+    result_.objects.push_back(std::move(decoded));
+  }
+
+  // False: left out on purpose.
+  static bool decode_kind(const Field& root, const Metadata& metadata, Decoded& decoded) {
+    switch (decoded.kind) {
+      case Kind::kNamespace:
+        decoded.object = decode_namespace(metadata);
+        break;
+      case Kind::kNode:
+        decoded.object = decode_node(root, metadata);
+        break;
+      case Kind::kPod:
+        decoded.object = decode_pod(root, metadata);
+        break;
+      case Kind::kService:
+        decoded.object = decode_service(root, metadata);
+        break;
+      case Kind::kEndpointSlice: {
+        auto slice = decode_slice(root, metadata);
+        if (!slice) return false;
+        decoded.object = std::move(*slice);
+        break;
+      }
+      case Kind::kNetworkPolicy:
+        decoded.object = decode_policy(root, metadata);
+        break;
+    }
+    return true;
+  }
+
+  static std::optional<Object> fallback(const Value& root, Kind kind, const Metadata& metadata) {
+    Findings unused;
+    if (kind == Kind::kNetworkPolicy) return closed_policy(Field(root, unused), metadata);
+    if (kind == Kind::kPod && metadata.labels_readable) {
+      model::Pod pod;
+      pod.name = metadata.name;
+      pod.labels = metadata.labels;
+      return pod;
+    }
+    return {};
+  }
+
+  static std::optional<Metadata> read_metadata(const Field& root, Kind kind, int line) {
+    const Field field = root.map("metadata");
+    const Field name_field = field["name"];
+    const Field namespace_field = field["namespace"];
+    const Field labels_field = field["labels"];
+    Metadata metadata;
+    if (info(kind).namespaced) {
+      metadata.name.ns = "default";
+      if (namespace_field) {
+        const auto ns = namespace_field.string();
+        if (!ns) return {};
+        if (!is_dns_label(*ns)) {
+          namespace_field.refuse(
+              fmt::format("is {}, expected lower-case letters, digits and '-'", quoted(*ns)));
+          return {};
+        }
+        metadata.name.ns = *ns;
+      }
+    }
+    const auto name = name_field.string();
+    const bool valid = name && (kind == Kind::kNamespace || kind == Kind::kService ? is_dns_label(*name)
+                                                                                   : is_dns_subdomain(*name));
+    if (!valid) {
+      if (!name_field) name_field.refuse("missing, expected a name");
+      if (name)
+        name_field.refuse(fmt::format("is {}, expected lower-case letters, digits, '-'{}", quoted(*name),
+                                      kind == Kind::kNamespace || kind == Kind::kService ? "" : " and '.'"));
+      // A policy must isolate even if it cannot be named.
+      if (kind != Kind::kNetworkPolicy) return {};
+    }
+    metadata.name.name = valid ? *name : fmt::format("unnamed-at-line-{}", line);
+    const size_t refusals = root.refusals();
+    metadata.labels = decode_labels(labels_field);
+    metadata.labels_readable = root.refusals() == refusals;
+    return metadata;
+  }
+
+  void unreadable(int line, std::string field, std::string text) {
+    result_.problems.push_back({{"", line}, "", std::move(field), std::move(text), Effect::kNotRead});
+    result_.complete = false;
+  }
+
+  DecodedText& result_;
+};
+
+}  // namespace
+
+std::string_view to_string(Kind kind) {
+  return info(kind).name;
+}
+
+DecodedText decode(std::string_view text, Format format) {
+  DecodedText result;
+  // JSON in a .yaml file is read as JSON: yaml-cpp gets its escapes wrong. A flow map such as {a: b} is not
+  // JSON.
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  const bool maybe_json = format == Format::kJson || (first != std::string_view::npos && text[first] == '{');
+  ParsedText parsed = maybe_json ? parse_json(text) : parse_yaml(text);
+  if (parsed.error && format == Format::kYaml && maybe_json) parsed = parse_yaml(text);
+
+  Decoder decoder(result);
+  for (const Document& document : parsed.documents) decoder.document(*document.root);
+  if (parsed.error) {
+    result.problems.push_back({{"", parsed.error->line}, "", "", parsed.error->text, Effect::kNotRead});
+    result.complete = false;
+  }
+  return result;
+}
+
+}  // namespace bpfnet::sources

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "control/model/objects.h"
+#include "control/sources/problem.h"
+
+namespace bpfnet::sources {
+
+/// One object of the cluster; the alternatives stand in the order of Kind.
+using Object = std::variant<model::Namespace, model::Node, model::Pod, model::Service, model::EndpointSlice,
+                            model::NetworkPolicy>;
+
+/// What one manifest gave. Lines are 1-based within the decoded text; origin.source is left empty.
+struct Decoded {
+  Kind kind = Kind::kNamespace;
+  model::ObjectName name;
+  int line = 0;
+  std::optional<Object> object;  ///< missing: refused, `problems` says why
+  /// What stands in for a refused object that has no good version, so that it fails closed: a policy isolates
+  /// what it selects, a pod keeps the labels that policies select it by.
+  std::optional<Object> fallback;
+  std::vector<Problem> problems;
+};
+
+struct DecodedText {
+  std::vector<Decoded> objects;
+  std::vector<Problem> problems;  ///< those which no object can be named for
+  bool complete = true;           ///< false: part of the text could not be read, objects may be missing
+};
+
+enum class Format { kYaml, kJson };
+
+/// Decodes the manifests of `text` (several documents, List kinds). Pure; never throws. Kinds that are not
+/// read are left out without a word, and so are FQDN slices (S4).
+DecodedText decode(std::string_view text, Format format);
+
+}  // namespace bpfnet::sources
