@@ -1,0 +1,278 @@
+#include <gtest/gtest.h>
+
+#include "control/sources/decode.h"
+
+namespace bpfnet::sources {
+namespace {
+
+// The one object of `text`, which must be without complaint.
+template <typename T>
+T only(std::string_view text, Format format = Format::kYaml) {
+  DecodedText decoded = decode(text, format);
+  for (const Problem& problem : decoded.problems) ADD_FAILURE() << problem.to_string();
+  EXPECT_EQ(decoded.objects.size(), 1u);
+  if (decoded.objects.empty()) return {};
+  for (const Problem& problem : decoded.objects[0].problems) ADD_FAILURE() << problem.to_string();
+  if (!decoded.objects[0].object) return {};
+  return std::get<T>(*decoded.objects[0].object);
+}
+
+template <typename T>
+std::string joined(const std::vector<T>& values) {
+  std::string result;
+  for (const T& value : values) result += (result.empty() ? "" : " ") + value.to_string();
+  return result;
+}
+
+TEST(Decode, NamespaceAlwaysHasItsNameAsLabel) {  // P9
+  const auto ns = only<model::Namespace>(R"(apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {team: blue, kubernetes.io/metadata.name: other}}
+)");
+  EXPECT_EQ(ns.name, "shop");
+  EXPECT_EQ(ns.labels, (model::Labels{{"team", "blue"}, {"kubernetes.io/metadata.name", "shop"}}));
+  EXPECT_EQ(ns.origin.line, 1);
+}
+
+TEST(Decode, Node) {
+  const auto node = only<model::Node>(R"(apiVersion: v1
+kind: Node
+metadata: {name: node-1.example, labels: {topology.kubernetes.io/zone: a}}
+spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24, "fd00:1::/64"]}
+status:
+  addresses:
+  - {type: Hostname, address: node-1}
+  - {type: ExternalIP, address: 203.0.113.1}
+  - {type: InternalIP, address: 192.0.2.1}
+  - {type: InternalIP, address: "2001:db8::1"}
+)");
+  EXPECT_EQ(joined(node.pod_cidrs), "10.1.0.0/24 fd00:1::/64");
+  EXPECT_EQ(joined(node.internal_ips), "192.0.2.1 2001:db8::1");
+  EXPECT_EQ(joined(node.external_ips), "203.0.113.1");
+  EXPECT_EQ(node.labels.at("topology.kubernetes.io/zone"), "a");
+}
+
+TEST(Decode, NodeWithTheOldPodCidrOnly) {
+  const auto node =
+      only<model::Node>("apiVersion: v1\nkind: Node\nmetadata: {name: n}\nspec: {podCIDR: 10.1.2.0/24}\n");
+  EXPECT_EQ(joined(node.pod_cidrs), "10.1.2.0/24");
+}
+
+TEST(Decode, Pod) {
+  const auto pod = only<model::Pod>(R"(apiVersion: v1
+kind: Pod
+metadata: {name: web-0, namespace: shop, labels: {app: web}}
+spec:
+  nodeName: node-1
+  initContainers:
+  - {name: migrate, ports: [{containerPort: 1}]}
+  - {name: proxy, restartPolicy: Always, ports: [{name: mesh, containerPort: 15001}]}
+  containers:
+  - name: web
+    ports:
+    - {name: http, containerPort: 8080, hostPort: 80, hostIP: 192.0.2.1}
+    - {containerPort: 53, protocol: UDP}
+  - {name: quiet}
+status: {phase: Running, podIP: 10.1.0.7, podIPs: [{ip: 10.1.0.7}, {ip: "fd00:1::7"}]}
+)");
+  EXPECT_EQ(pod.name.to_string(), "shop/web-0");
+  EXPECT_EQ(pod.node_name, "node-1");
+  EXPECT_EQ(joined(pod.ips), "10.1.0.7 fd00:1::7");
+  EXPECT_EQ(pod.phase, model::PodPhase::kRunning);
+  EXPECT_FALSE(pod.host_network);
+  ASSERT_EQ(pod.ports.size(), 3u);
+  EXPECT_EQ(pod.ports[0],
+            (model::ContainerPort{"http", 8080, 80, *Address::parse("192.0.2.1"), model::Protocol::kTcp}));
+  EXPECT_EQ(pod.ports[1], (model::ContainerPort{"", 53, 0, {}, model::Protocol::kUdp}));
+  EXPECT_EQ(pod.ports[2].name, "mesh");
+}
+
+TEST(Decode, PodDefaults) {
+  const auto pod = only<model::Pod>(
+      "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {hostNetwork: true}\nstatus: {podIP: "
+      "10.0.0.1}\n");
+  EXPECT_EQ(pod.name.ns, "default");
+  EXPECT_EQ(pod.phase, model::PodPhase::kPending);
+  EXPECT_TRUE(pod.host_network);
+  EXPECT_EQ(joined(pod.ips), "10.0.0.1");
+}
+
+TEST(Decode, Service) {
+  const auto service = only<model::Service>(R"(apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop, labels: {a: b}}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10, "fd00:10:96::10"]
+  ipFamilies: [IPv4, IPv6]
+  ports:
+  - {name: http, port: 80, targetPort: http, nodePort: 30080}
+  - {name: dns, port: 53, protocol: UDP}
+  externalIPs: [203.0.113.7]
+  loadBalancerSourceRanges: [" 198.51.100.0/24 "]
+  externalTrafficPolicy: Local
+  internalTrafficPolicy: Local
+  sessionAffinity: ClientIP
+  healthCheckNodePort: 32000
+status:
+  loadBalancer:
+    ingress:
+    - {ip: 203.0.113.8}
+    - {ip: 203.0.113.9, ipMode: Proxy}
+    - {hostname: lb.example}
+)");
+  EXPECT_EQ(service.type, model::ServiceType::kLoadBalancer);
+  EXPECT_EQ(joined(service.cluster_ips), "10.96.0.10 fd00:10:96::10");
+  EXPECT_EQ(service.ip_families, (std::vector{Family::kIpv4, Family::kIpv6}));
+  EXPECT_EQ(service.ports, (std::vector<model::ServicePort>{{"http", model::Protocol::kTcp, 80, 30080},
+                                                            {"dns", model::Protocol::kUdp, 53, 0}}));
+  EXPECT_EQ(joined(service.external_ips), "203.0.113.7");
+  EXPECT_EQ(joined(service.source_ranges), "198.51.100.0/24");
+  ASSERT_EQ(service.load_balancer_ingress.size(), 2u);  // S37
+  EXPECT_FALSE(service.load_balancer_ingress[0].proxy_mode);
+  EXPECT_TRUE(service.load_balancer_ingress[1].proxy_mode);
+  EXPECT_EQ(service.external_traffic_policy, model::TrafficPolicy::kLocal);
+  EXPECT_EQ(service.internal_traffic_policy, model::TrafficPolicy::kLocal);
+  EXPECT_EQ(service.affinity, std::chrono::seconds(10800));  // S43
+  EXPECT_EQ(service.health_check_node_port, 32000);
+}
+
+TEST(Decode, ServiceDefaultsAndHeadless) {
+  const auto service = only<model::Service>(
+      "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: None, ports: [{port: 80}]}\n");
+  EXPECT_EQ(service.type, model::ServiceType::kClusterIp);
+  EXPECT_TRUE(service.cluster_ips.empty());
+  EXPECT_EQ(service.ports[0].protocol, model::Protocol::kTcp);
+  EXPECT_FALSE(service.affinity);
+  EXPECT_EQ(service.external_traffic_policy, model::TrafficPolicy::kCluster);
+}
+
+TEST(Decode, AddressesAreReadSloppily) {  // S11
+  const auto service = only<model::Service>(R"(apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 172.30.0.041, ports: [{port: 80}], loadBalancerSourceRanges: [203.0.113.000/025]}
+)");
+  EXPECT_EQ(joined(service.cluster_ips), "172.30.0.41");
+  EXPECT_EQ(joined(service.source_ranges), "203.0.113.0/25");
+}
+
+TEST(Decode, EndpointSlice) {
+  const auto slice = only<model::EndpointSlice>(R"(apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-abc, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports:
+- {name: http, port: 8080}
+- {port: 53, protocol: UDP}
+- {name: all}
+endpoints:
+- addresses: ["fd00::1", "fd00::2"]
+  conditions: {ready: false, serving: true, terminating: true}
+  nodeName: node-1
+  zone: a
+  hints: {forZones: [{name: a}, {name: b}], forNodes: [{name: node-1}]}
+- addresses: ["fd00::3"]
+- addresses: []
+)");
+  EXPECT_EQ(slice.service, "web");
+  EXPECT_EQ(slice.family, Family::kIpv6);
+  EXPECT_EQ(slice.ports, (std::vector<model::SlicePort>{{"http", model::Protocol::kTcp, 8080},
+                                                        {"", model::Protocol::kUdp, 53}}));  // S4
+  ASSERT_EQ(slice.endpoints.size(), 2u);
+  const model::SliceEndpoint& first = slice.endpoints[0];
+  EXPECT_EQ(first.ip.to_string(), "fd00::1");
+  EXPECT_FALSE(first.ready);
+  EXPECT_TRUE(first.serving);
+  EXPECT_TRUE(first.terminating);
+  EXPECT_EQ(first.node_name, "node-1");
+  EXPECT_EQ(first.for_zones, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(first.for_nodes, (std::vector<std::string>{"node-1"}));
+  EXPECT_TRUE(slice.endpoints[1].ready);  // S8
+  EXPECT_TRUE(slice.endpoints[1].serving);
+  EXPECT_FALSE(slice.endpoints[1].terminating);
+  EXPECT_FALSE(slice.endpoints[1].node_name);  // S9
+}
+
+TEST(Decode, SlicesOfHostNamesAreLeftOut) {  // S4
+  const DecodedText decoded =
+      decode("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s}\naddressType: FQDN\n",
+             Format::kYaml);
+  EXPECT_TRUE(decoded.objects.empty());
+  EXPECT_TRUE(decoded.problems.empty());
+  EXPECT_TRUE(decoded.complete);
+}
+
+TEST(Decode, UnknownFieldsKindsAndGroupsAreIgnored) {
+  EXPECT_TRUE(
+      decode("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n", Format::kYaml).objects.empty());
+  EXPECT_TRUE(
+      decode("apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: d}\n", Format::kYaml)
+          .objects.empty());
+  EXPECT_TRUE(
+      decode("apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: d}\n", Format::kYaml)
+          .objects.empty());
+  only<model::Pod>(
+      "apiVersion: v1\nkind: Pod\nmetadata: {name: p, uid: x}\nspec: {novelty: [1]}\nextra: 1\n");
+}
+
+TEST(Decode, SeveralDocumentsAndEmptyOnes) {
+  const DecodedText decoded = decode(
+      "# only a comment\n---\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\napiVersion: "
+      "v1\n"
+      "kind: Namespace\nmetadata: {name: b}\n...\n",
+      Format::kYaml);
+  ASSERT_EQ(decoded.objects.size(), 2u);
+  EXPECT_EQ(decoded.objects[0].line, 4);
+  EXPECT_EQ(decoded.objects[1].name.name, "b");
+  EXPECT_TRUE(decoded.problems.empty());
+}
+
+TEST(Decode, Lists) {
+  const DecodedText decoded = decode(R"(apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Namespace
+  metadata: {name: a}
+- {apiVersion: apps/v1, kind: Deployment}
+- apiVersion: networking.k8s.io/v1
+  kind: NetworkPolicy
+  metadata: {name: p}
+  spec: {podSelector: {}}
+)",
+                                     Format::kYaml);
+  ASSERT_EQ(decoded.objects.size(), 2u);
+  EXPECT_EQ(decoded.objects[1].line, 8);
+  EXPECT_EQ(decoded.objects[1].name.to_string(), "default/p");
+}
+
+TEST(Decode, ItemsOfTypedListsNeedNoKind) {
+  const DecodedText decoded = decode(
+      R"({"apiVersion":"v1","kind":"NamespaceList","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]})",
+      Format::kJson);
+  ASSERT_EQ(decoded.objects.size(), 2u);
+  EXPECT_EQ(decoded.objects[1].name.name, "b");
+}
+
+TEST(Decode, Json) {
+  const auto service = only<model::Service>(R"({
+  "apiVersion": "v1", "kind": "Service",
+  "metadata": {"name": "w\u0065b", "annotations": {"note": "\ud83d\ude00 \"quoted\" \/ \t"}},
+  "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80, "targetPort": "http"}]}
+})",
+                                            Format::kJson);
+  EXPECT_EQ(service.name.name, "web");
+  EXPECT_EQ(service.ports[0].port, 80);
+}
+
+TEST(Decode, JsonInAYamlFile) {
+  const auto ns = only<model::Namespace>(
+      R"({"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a","labels":{"e":"\u0062"}}})");
+  EXPECT_EQ(ns.labels.at("e"), "b");
+  EXPECT_EQ(only<model::Namespace>("{apiVersion: v1, kind: Namespace, metadata: {name: b}}").name, "b");
+}
+
+}  // namespace
+}  // namespace bpfnet::sources
