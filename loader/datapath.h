@@ -23,6 +23,12 @@ enum class XdpMode {
 Result<XdpMode> parse_xdp_mode(std::string_view text);
 std::string_view to_string(XdpMode mode);
 
+/// How TC programs are attached.
+enum class TcMechanism {
+  kAuto,    ///< TCX links where the kernel has them (6.6), else clsact
+  kClsact,  ///< filters of a clsact qdisc
+};
+
 /// Entries of each map; flow maps follow config.max_flows. A pinned map keeps the size it has.
 struct DatapathSizes {
   uint32_t endpoints = 4096;
@@ -45,6 +51,7 @@ struct DatapathOptions {
   /// layout_version, tick_shift, tick_ns are set by open(); hash_seed 0: random, and kept over adoption.
   datapath_config config = default_config();
   DatapathSizes sizes;
+  TcMechanism tc = TcMechanism::kAuto;
 };
 
 /// A program at a hook of a device.
@@ -107,6 +114,7 @@ class Datapath {
  private:
   struct State;
   explicit Datapath(std::unique_ptr<State> state);
+  Status attach_pair(int ifindex, const char* ingress, const char* egress);
   std::unique_ptr<State> state_;
 };
 

@@ -1,0 +1,78 @@
+#include "loader/clsact.h"
+
+#include <bpf/libbpf.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+
+#include <cerrno>
+
+#include "loader/netlink_socket.h"
+
+namespace bpfnet::loader {
+namespace {
+
+/// Ours alone among the filters of a device.
+constexpr uint32_t kPriority = 0xb9f0;
+constexpr uint32_t kHandle = 1;
+
+bpf_tc_attach_point point_of(Direction direction) {
+  return direction == Direction::kIngress ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+}
+
+const char* text_of(Direction direction) {
+  return direction == Direction::kIngress ? "ingress" : "egress";
+}
+
+Result<bool> has_filters(int ifindex, Direction direction) {
+  auto socket = NetlinkSocket::open();
+  if (!socket) return pass(socket);
+  tcmsg request{};
+  request.tcm_family = AF_UNSPEC;
+  request.tcm_ifindex = ifindex;
+  request.tcm_parent =
+      TC_H_MAKE(TC_H_CLSACT, direction == Direction::kIngress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+  bool found = false;
+  BPFNET_TRY((*socket)->request(make_message(RTM_GETTFILTER, NLM_F_DUMP, request),
+                                fmt::format("filters of link {}: list", ifindex),
+                                [&](const nlmsghdr*) { found = true; }));
+  return found;
+}
+
+}  // namespace
+
+Direction clsact_direction(std::string_view hook, std::string_view ifname) {
+  if (hook == "to_pod" || hook == "to_uplink" || hook == "to_overlay") return Direction::kEgress;
+  // from_host stands at the egress of lo, and at the ingress of our router device.
+  if (hook == "from_host" && ifname == "lo") return Direction::kEgress;
+  return Direction::kIngress;
+}
+
+Status clsact_attach(int ifindex, Direction direction, int program_fd) {
+  LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point_of(direction));
+  if (const int rc = bpf_tc_hook_create(&hook); rc != 0 && rc != -EEXIST)
+    return fail_errno(rc, "link {}: add the clsact qdisc", ifindex);
+  LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = program_fd, .flags = BPF_TC_F_REPLACE, .handle = kHandle,
+              .priority = kPriority);
+  if (const int rc = bpf_tc_attach(&hook, &opts); rc != 0)
+    return fail_errno(rc, "link {}: add our {} filter", ifindex, text_of(direction));
+  return ok();
+}
+
+Status clsact_detach(int ifindex, Direction direction) {
+  LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point_of(direction));
+  LIBBPF_OPTS(bpf_tc_opts, opts, .handle = kHandle, .priority = kPriority);
+  if (const int rc = bpf_tc_detach(&hook, &opts); rc != 0 && rc != -ENOENT && rc != -ENODEV && rc != -EINVAL)
+    return fail_errno(rc, "link {}: delete our {} filter", ifindex, text_of(direction));
+  for (const Direction side : {Direction::kIngress, Direction::kEgress}) {
+    auto others = has_filters(ifindex, side);
+    // No device or no qdisc: nothing of ours either.
+    if (!others) return ok();
+    if (*others) return ok();
+  }
+  hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+  if (const int rc = bpf_tc_hook_destroy(&hook); rc != 0 && rc != -ENOENT && rc != -ENODEV && rc != -EINVAL)
+    return fail_errno(rc, "link {}: delete the clsact qdisc", ifindex);
+  return ok();
+}
+
+}  // namespace bpfnet::loader

@@ -1,0 +1,314 @@
+#include "loader/datapath.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+
+#include <bit>
+#include <cerrno>
+#include <ctime>
+
+#include "base/fd.h"
+#include "bpfnet.skel.h"
+#include "loader/attach.h"
+#include "loader/bpffs.h"
+#include "loader/netlink.h"
+#include "loader/pinned_maps.h"
+
+namespace bpfnet::loader {
+namespace {
+
+std::string layout_dir(const std::string& pin_dir) {
+  return fmt::format("{}/v{}", pin_dir, static_cast<int>(ABI_LAYOUT_VERSION));
+}
+std::string link_dir(const std::string& pin_dir) {
+  return layout_dir(pin_dir) + "/links";
+}
+
+int print_libbpf(libbpf_print_level level, const char* format, va_list arguments) {
+  char text[4096];
+  const int size = vsnprintf(text, sizeof(text), format, arguments);
+  std::string_view line(text, size > 0 ? std::min<size_t>(static_cast<size_t>(size), sizeof(text) - 1) : 0);
+  while (line.ends_with('\n')) line.remove_suffix(1);
+  // What libbpf warns of comes back as an error of ours with the object's name; this is the detail to it.
+  spdlog::log(level == LIBBPF_WARN ? spdlog::level::info : spdlog::level::trace, "libbpf: {}", line);
+  return 0;
+}
+
+/// Ticks are jiffies shifted right so that one is nearest to a second; the coarse clock steps once a jiffy.
+Status set_clock(datapath_config& config) {
+  timespec resolution{};
+  if (clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) != 0)
+    return fail_errno(errno, "clock: resolution of CLOCK_MONOTONIC_COARSE");
+  const uint64_t jiffy_ns =
+      static_cast<uint64_t>(resolution.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(resolution.tv_nsec);
+  if (jiffy_ns < 100'000 || jiffy_ns > 100'000'000)
+    return fail("clock: CLOCK_MONOTONIC_COARSE steps by {} ns, which is no jiffy", jiffy_ns);
+  uint32_t shift = 0;
+  while ((jiffy_ns << (shift + 1)) <= 1'414'000'000) ++shift;  // up to the square root of two seconds
+  config.tick_shift = shift;
+  config.tick_ns = jiffy_ns << shift;
+  return ok();
+}
+
+Status check_config(const datapath_config& config) {
+  if (config.max_flows == 0 || config.max_flows > (1U << 26))
+    return fail_errno(EINVAL, "max flows {}: 1 to {} are possible", config.max_flows, 1U << 26);
+  if (config.masquerade_port_first == 0 || config.masquerade_port_last < config.masquerade_port_first)
+    return fail_errno(EINVAL, "masquerade ports {}-{}: an empty range", config.masquerade_port_first,
+                      config.masquerade_port_last);
+  if (config.mark_mask == 0 || (config.mark & ~config.mark_mask) != 0)
+    return fail_errno(EINVAL, "mark {:#x}/{:#x}: bits outside the mask", config.mark, config.mark_mask);
+  return ok();
+}
+
+struct SkeletonDeleter {
+  void operator()(bpfnet_bpf* skeleton) const { bpfnet_bpf::destroy(skeleton); }
+};
+using Skeleton = std::unique_ptr<bpfnet_bpf, SkeletonDeleter>;
+
+}  // namespace
+
+datapath_config default_config() {
+  return {
+      .layout_version = ABI_LAYOUT_VERSION,
+      .max_flows = 65536,
+      .timeout_tcp_new = 60,
+      .timeout_tcp_established = 86400,  // S48
+      .timeout_tcp_closing = 3600,       // S48: one side may go on sending for long
+      .timeout_tcp_closed = 10,
+      .timeout_udp_new = 30,
+      .timeout_udp_established = 180,
+      .timeout_icmp = 30,
+      .masquerade_port_first = 32768,
+      .masquerade_port_last = 65535,
+      .mark = 0xb9f00000,
+      .mark_mask = 0xfff00000,
+      .masquerade = 1,
+      .event_rate = 1000,
+  };
+}
+
+Result<XdpMode> parse_xdp_mode(std::string_view text) {
+  for (const XdpMode mode : {XdpMode::kOff, XdpMode::kGeneric, XdpMode::kNative, XdpMode::kAuto})
+    if (text == to_string(mode)) return mode;
+  return fail_errno(EINVAL, "XDP mode `{}`: off, generic, native and auto are possible", text);
+}
+
+std::string_view to_string(XdpMode mode) {
+  switch (mode) {
+    case XdpMode::kOff:
+      return "off";
+    case XdpMode::kGeneric:
+      return "generic";
+    case XdpMode::kNative:
+      return "native";
+    case XdpMode::kAuto:
+      return "auto";
+  }
+  return "";
+}
+
+struct Datapath::State {
+  std::string pin_dir;
+  Fd lock;
+  Skeleton skeleton;
+  datapath_config config{};
+  KernelFeatures features;
+  maps::Maps maps;
+  AttachmentTable attachments;
+  bool adopted = false;
+  std::vector<std::string> warnings;
+
+  [[nodiscard]] int program_fd(const std::string& name) const {
+    const bpf_program* program = bpf_object__find_program_by_name(skeleton->obj, name.c_str());
+    return program == nullptr ? -1 : bpf_program__fd(program);
+  }
+
+  /// Opens and loads the object over what is pinned, and pins what is new.
+  Status load(const DatapathOptions& options);
+  Status start_timer() const;
+};
+
+Status Datapath::State::load(const DatapathOptions& options) {
+  skeleton.reset(bpfnet_bpf::open(nullptr));
+  if (skeleton == nullptr) return fail_errno(errno, "datapath: open the BPF object");
+
+  const std::string map_dir = maps::map_pin_dir(pin_dir);
+  auto adoption = adopt_maps(skeleton->obj, map_dir, options.sizes, config);
+  if (!adoption) return pass(adoption);
+  adopted = adoption->adopted;
+  warnings = adoption->warnings;
+  while (config.hash_seed == 0)
+    if (getrandom(&config.hash_seed, sizeof(config.hash_seed), 0) < 0) return fail_errno(errno, "getrandom");
+
+  // The variable is const volatile to the programs; user space sets it until load freezes it.
+  std::memcpy(const_cast<datapath_config*>(const_cast<const datapath_config*>(&skeleton->rodata->config)),
+              &config, sizeof(config));
+  if (const int rc = bpfnet_bpf::load(skeleton.get()); rc != 0)
+    return fail_errno(rc, "datapath: load (the kernel refused a program or a map; its words are in the log)");
+
+  auto opened = maps::Maps::from_fds([this](const char* name) {
+    const bpf_map* map = bpf_object__find_map_by_name(skeleton->obj, name);
+    return map == nullptr ? -1 : bpf_map__fd(map);
+  });
+  if (!opened) return pass(opened);
+  maps = std::move(*opened);
+  // Before pinning: who finds the pins finds the seed the flows were hashed with.
+  BPFNET_TRY(maps.node_config.put(0, config));
+  return pin_maps(skeleton->obj, map_dir, *adoption);
+}
+
+Status Datapath::State::start_timer() const {
+  const int program = program_fd("flow_timer_start");
+  if (program < 0) return fail_errno(ENOENT, "program flow_timer_start: not in this build");
+  uint8_t packet[64] = {};
+  LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet), .repeat = 1);
+  if (const int rc = bpf_prog_test_run_opts(program, &opts); rc != 0)
+    return fail_errno(rc, "program flow_timer_start: run");
+  if (opts.retval != 0)
+    return fail_errno(static_cast<int>(opts.retval), "program flow_timer_start: the expiry did not start");
+  return ok();
+}
+
+Datapath::Datapath(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Datapath::Datapath(Datapath&&) noexcept = default;
+Datapath& Datapath::operator=(Datapath&&) noexcept = default;
+Datapath::~Datapath() = default;
+
+Result<Datapath> Datapath::open(const DatapathOptions& options) {
+  libbpf_set_print(print_libbpf);
+  auto state = std::make_unique<State>();
+  state->pin_dir = options.pin_dir;
+  state->config = options.config;
+  state->config.layout_version = ABI_LAYOUT_VERSION;
+  BPFNET_TRY(set_clock(state->config));
+  BPFNET_TRY(check_config(state->config));
+  state->features = probe_kernel();
+  BPFNET_TRY(state->features.check());
+
+  BPFNET_TRY(ensure_bpffs(state->pin_dir));
+  auto lock = lock_directory(state->pin_dir);
+  if (!lock) return pass(lock);
+  state->lock = std::move(*lock);
+  BPFNET_TRY(make_directory(layout_dir(state->pin_dir)));
+  BPFNET_TRY(make_directory(link_dir(state->pin_dir)));
+
+  BPFNET_TRY(state->load(options));
+  BPFNET_TRY(state->start_timer());
+  const bool tcx = options.tc == TcMechanism::kAuto && state->features.has("tcx");
+  State* raw = state.get();
+  state->attachments = AttachmentTable(link_dir(state->pin_dir), tcx,
+                                       [raw](const std::string& hook) { return raw->program_fd(hook); });
+  auto notes = state->attachments.adopt();
+  if (!notes) return pass(notes);
+  state->warnings.insert(state->warnings.end(), notes->begin(), notes->end());
+  return Datapath(std::move(state));
+}
+
+const maps::Maps& Datapath::maps() const {
+  return state_->maps;
+}
+const datapath_config& Datapath::config() const {
+  return state_->config;
+}
+const KernelFeatures& Datapath::features() const {
+  return state_->features;
+}
+bool Datapath::adopted() const {
+  return state_->adopted;
+}
+const std::vector<std::string>& Datapath::warnings() const {
+  return state_->warnings;
+}
+int Datapath::program_fd(std::string_view name) const {
+  return state_->program_fd(std::string(name));
+}
+
+Status Datapath::attach_pair(int ifindex, const char* ingress, const char* egress) {
+  AttachmentTable& table = state_->attachments;
+  auto first = table.attach(ifindex, ingress, AttachPoint::kIngress);
+  if (!first) return pass(first);
+  auto second = table.attach(ifindex, egress, AttachPoint::kEgress);
+  if (second) return ok();
+  if (*first)
+    if (auto undone = table.detach(ifindex, ingress); !undone) spdlog::warn("{}", undone.error().message);
+  return pass(second);
+}
+
+Status Datapath::attach_pod(int ifindex) {
+  return attach_pair(ifindex, "from_pod", "to_pod");
+}
+
+Result<std::string> Datapath::attach_uplink(int ifindex, XdpMode mode) {
+  BPFNET_TRY(attach_pair(ifindex, "from_uplink", "to_uplink"));
+  if (mode == XdpMode::kAuto) {
+    auto netlink = Netlink::open();
+    if (!netlink) return pass(netlink);
+    auto link = netlink->link(ifindex);
+    if (!link) return pass(link);
+    if (*link && (*link)->kind == "veth") mode = XdpMode::kOff;
+  }
+  AttachmentTable& table = state_->attachments;
+  if (mode == XdpMode::kOff) {
+    BPFNET_TRY(table.detach(ifindex, "xdp_uplink"));
+    return std::string("off");
+  }
+  if (mode != XdpMode::kGeneric) {
+    auto native = table.attach(ifindex, "xdp_uplink", AttachPoint::kXdpNative);
+    if (native) return std::string("xdp-native");
+    if (mode == XdpMode::kNative || native.error().code == EBUSY) return pass(native);
+    state_->warnings.push_back(fmt::format("{}; generic XDP is used", native.error().message));
+  }
+  auto generic = table.attach(ifindex, "xdp_uplink", AttachPoint::kXdpGeneric);
+  if (!generic) return pass(generic);
+  return std::string("xdp-generic");
+}
+
+Status Datapath::attach_host(int router_ifindex, int lo_ifindex) {
+  AttachmentTable& table = state_->attachments;
+  auto router = table.attach(router_ifindex, "from_host", AttachPoint::kIngress);
+  if (!router) return pass(router);
+  auto lo = table.attach(lo_ifindex, "from_host", AttachPoint::kEgress);
+  if (lo) return ok();
+  if (*router)
+    if (auto undone = table.detach(router_ifindex, "from_host"); !undone)
+      spdlog::warn("{}", undone.error().message);
+  return pass(lo);
+}
+
+Status Datapath::detach(int ifindex) {
+  return state_->attachments.detach_all(ifindex);
+}
+
+Result<std::vector<std::string>> Datapath::remove_stale() {
+  return state_->attachments.remove_stale();
+}
+
+Result<std::vector<Attachment>> Datapath::attachments() const {
+  return pinned_attachments(state_->pin_dir);
+}
+
+Result<std::vector<Attachment>> Datapath::pinned_attachments(const std::string& pin_dir) {
+  return AttachmentTable::list(link_dir(pin_dir));
+}
+
+Status Datapath::remove(const std::string& pin_dir) {
+  if (is_bpffs(pin_dir)) {  // open() pins nowhere else
+    auto lock = lock_directory(pin_dir);
+    if (!lock) return pass(lock);
+    auto names = list_directory(pin_dir);
+    if (!names) return pass(names);
+    for (const std::string& name : *names) {
+      const bool ours =
+          name.size() > 1 && name[0] == 'v' && name.find_first_not_of("0123456789", 1) == std::string::npos;
+      if (!ours) continue;
+      BPFNET_TRY(AttachmentTable::remove_all(pin_dir + "/" + name + "/links"));
+      BPFNET_TRY(remove_tree(pin_dir + "/" + name));
+    }
+  }
+  return unmount_bpffs(pin_dir);
+}
+
+}  // namespace bpfnet::loader
