@@ -1,0 +1,45 @@
+/* TC egress on the host's side of a pod's veth: what the stack sends there past our routes. What our other
+ * hooks send carries a mark and passes: it was judged where it came in. */
+#include "bpf/finish.h"
+#include "bpf/hooks/license.h"
+#include "bpf/stages/create.h"
+#include "bpf/stages/flow.h"
+#include "bpf/stages/foreign.h"
+#include "bpf/stages/icmp_error.h"
+#include "bpf/stages/masquerade.h"
+#include "bpf/stages/parse_any.h"
+#include "bpf/stages/policy.h"
+#include "bpf/stages/readmit.h"
+#include "bpf/stages/route.h"
+#include "bpf/stages/service.h"
+#include "bpf/stages/source.h"
+#include "bpf/stages/track.h"
+
+SEC("tc")
+int to_pod(struct __sk_buff *ctx)
+{
+	struct packet pkt = { .hook = HOOK_to_pod };
+	struct connection *conn;
+	enum verdict verdict;
+
+	if (marked_ours(ctx))
+		return TC_ACT_OK;
+	RUN(parse(ctx, &pkt));
+	RUN(established(ctx, &pkt));
+	RUN(stack_link(&pkt));
+	RUN(foreign_drop(&pkt));
+	RUN(icmp_error(ctx, &pkt));
+	RUN(readmit(ctx, &pkt));
+	RUN(track(ctx, &pkt));
+	conn = connection_begin();
+	RUN(source_host(ctx, &pkt, conn));
+	RUN(service(ctx, &pkt, conn));
+	RUN(policy(&pkt, conn));
+	RUN(route(ctx, &pkt, conn));
+	RUN(masquerade(&pkt, conn));
+	RUN(reserve(&pkt, conn));
+	RUN(create(ctx, &pkt, conn));
+	verdict = begin(ctx, &pkt);
+out:
+	return finish(ctx, &pkt, verdict);
+}

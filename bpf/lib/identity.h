@@ -1,0 +1,64 @@
+/* Who an address is. */
+#ifndef BPFNET_LIB_IDENTITY_H
+#define BPFNET_LIB_IDENTITY_H
+
+#include "bpf/lib/addr.h"
+#include "bpf/maps.h"
+
+static __always_inline struct address_info *address_find(const struct addr *addr, __u16 net)
+{
+	struct address_key key = { .addr = *addr, .net = net };
+
+	return bpf_map_lookup_elem(&addresses, &key);
+}
+
+static __always_inline struct cidr_info *cidr_find(const struct addr *addr, __u16 net)
+{
+	struct cidr_key key = { .prefixlen = 32 + 128, .net = net, .addr = *addr };
+
+	return bpf_map_lookup_elem(&cidrs, &key);
+}
+
+static __always_inline struct endpoint *endpoint_find(__u16 index)
+{
+	__u32 i = index;
+
+	return bpf_map_lookup_elem(&endpoints, &i);
+}
+
+/* All that is known of an address; everything zero but the identity when nothing is. */
+struct party {
+	__u32 identity;
+	__u32 cidr_flags; /* enum cidr_flags; only of addresses that are not known exactly */
+	__u16 endpoint;
+	__u16 flags; /* enum address_flags */
+};
+
+static __always_inline void party_find(struct party *party, const struct addr *addr, __u16 net)
+{
+	struct address_info *info = address_find(addr, net);
+	struct cidr_info *cidr;
+
+	__builtin_memset(party, 0, sizeof(*party));
+	party->identity = IDENTITY_WORLD;
+	if (info) {
+		party->identity = info->identity;
+		party->flags = info->flags;
+		if (info->flags & ADDRESS_LOCAL_POD)
+			party->endpoint = info->endpoint;
+		return;
+	}
+	if (addr_is_loopback(addr)) {
+		party->identity = IDENTITY_HOST;
+		party->flags = ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT;
+		return;
+	}
+	cidr = cidr_find(addr, net);
+	if (cidr) {
+		party->cidr_flags = cidr->flags;
+		if (cidr->identity)
+			party->identity = cidr->identity;
+	}
+}
+
+#endif

@@ -1,0 +1,217 @@
+/* create: the pair of a new connection. The reply tuple goes in first and claims the port: whoever finds it
+ * taken tries another. */
+#ifndef BPFNET_STAGES_CREATE_H
+#define BPFNET_STAGES_CREATE_H
+
+#include "bpf/lib/proto.h"
+
+#include "bpf/stages/route.h"
+#include "bpf/stages/slots.h"
+#include "bpf/verdict.h"
+
+enum {
+	PORT_TRIES = 16,
+	ERR_EXIST = -17,
+	ERR_NOMEM = -12,
+	ERR_2BIG = -7,
+};
+
+static __always_inline __be16 random_port(void)
+{
+	__u32 span = config.masquerade_port_last - config.masquerade_port_first + 1u;
+
+	return bpf_htons(config.masquerade_port_first + bpf_get_prandom_u32() % (span ? span : 1));
+}
+
+/* The tuple under which the other side answers. An echo keeps its identifier in the destination port. */
+static __always_inline void reply_key(struct flow_key *reply, const struct packet *pkt,
+				      const struct connection *conn, __be16 nat_port)
+{
+	reply->saddr = conn->backend;
+	reply->daddr = conn->nat;
+	reply->sport = conn->backend_port;
+	reply->dport = nat_port;
+	reply->proto = pkt->key.proto;
+	reply->pad = 0;
+	reply->net = pkt->key.net;
+}
+
+/* Does a socket of the host hold the port that a reply would arrive at? */
+static __always_inline bool host_has_port(struct __sk_buff *ctx, const struct flow_key *reply)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	__u32 size;
+
+	if (reply->proto != IPPROTO_TCP && reply->proto != IPPROTO_UDP)
+		return false;
+	if (addr_is_v4(&reply->saddr)) {
+		tuple.ipv4.saddr = reply->saddr.w[3];
+		tuple.ipv4.daddr = reply->daddr.w[3];
+		tuple.ipv4.sport = reply->sport;
+		tuple.ipv4.dport = reply->dport;
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &reply->saddr, sizeof(reply->saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &reply->daddr, sizeof(reply->daddr));
+		tuple.ipv6.sport = reply->sport;
+		tuple.ipv6.dport = reply->dport;
+		size = sizeof(tuple.ipv6);
+	}
+	if (reply->proto == IPPROTO_TCP)
+		sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/* Where answers go: to C, which is a pod here, the host, or somewhere out there. */
+static __always_inline void reply_route(struct __sk_buff *ctx, const struct packet *pkt,
+					const struct connection *conn, struct flow *reply)
+{
+	struct endpoint *client = endpoint_find(pkt->src_endpoint);
+
+	__builtin_memset(&reply->smac, 0, sizeof(reply->smac));
+	__builtin_memset(&reply->dmac, 0, sizeof(reply->dmac));
+	reply->mtu = 0;
+	if (pkt->src_endpoint && client) {
+		reply->action = FLOW_TO_ENDPOINT;
+		reply->out_ifindex = client->ifindex;
+		reply->smac = client->host_mac;
+		reply->dmac = client->mac;
+		reply->mtu = client->mtu;
+	} else if (conn->src_flags & ADDRESS_LOCAL_NODE) {
+		reply->action = FLOW_TO_HOST;
+		reply->out_ifindex = config.host_ifindex;
+		if (conn->v_local)
+			reply->out_ifindex = LOOPBACK_IFINDEX;
+		/* What left by an uplink is expected back from it. */
+		else if (pkt->hook == HOOK_to_uplink && conn->action == FLOW_TO_NEXT_HOP)
+			reply->out_ifindex = 0;
+		if (reply->out_ifindex == config.host_ifindex) {
+			__builtin_memcpy(&reply->smac, (const void *)&config.host_mac, sizeof(reply->smac));
+			__builtin_memcpy(&reply->dmac, (const void *)&config.host_mac, sizeof(reply->dmac));
+		}
+	} else {
+		/* Resolved by the first answer. */
+		reply->action = FLOW_TO_NEXT_HOP;
+		reply->out_ifindex = ctx->ifindex;
+	}
+	reply->in_ifindex = conn->action == FLOW_TO_ENDPOINT ? conn->out_ifindex : 0;
+}
+
+/* What both entries have in common. */
+static __always_inline void flow_fill(struct flow *flow, const struct packet *pkt, const struct connection *conn)
+{
+	__u32 now = tick_now();
+
+	flow->slot = conn->slot;
+	flow->last_seen = now - 1; /* the first packet refreshes the neighbour */
+	flow->created = now;
+	flow->state = FLOW_NEW;
+	flow->src_endpoint = pkt->src_endpoint;
+	flow->dst_endpoint = pkt->dst_endpoint;
+	flow->src_epoch = conn->src_epoch;
+	flow->dst_epoch = conn->dst_epoch;
+	flow->rule = pkt->rule;
+	flow->flags = conn->flags & (FLOW_MASQUERADED | FLOW_SERVICE | FLOW_HAIRPIN);
+	if (conn->flags & (FLOW_MASQUERADED | FLOW_SERVICE | CONNECTION_SNAT_SELF))
+		flow->flags |= FLOW_TRANSLATED;
+	if (conn->flags & FLOW_SERVICE) {
+		flow->backend = conn->backend_id;
+		flow->backend_generation = conn->generation;
+		flow->service = pkt->service;
+	}
+}
+
+static __always_inline enum verdict insert_failed(struct packet *pkt, long error)
+{
+	return drop(pkt, error == ERR_2BIG ? DROP_FLOW_TABLE_FULL : DROP_NO_MEMORY);
+}
+
+/* Claims a reply tuple; on success conn->nat_port is the port N answers at and conn->reply the key. */
+static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
+{
+	/* The host's own flow whose port is known to be taken must move, a masqueraded one is random at once. */
+	bool random = conn->flags & (FLOW_MASQUERADED | CONNECTION_SNAT_SELF) && pkt->key.proto != IPPROTO_SCTP;
+	long error;
+
+	conn->flow.peer = pkt->key;
+	for (int i = 0; i < PORT_TRIES; i++) {
+		if (random)
+			conn->nat_port = random_port();
+		reply_key(&conn->reply, pkt, conn, conn->nat_port);
+		if (!random || !host_has_port(ctx, &conn->reply)) {
+			if (conn->nat_port != pkt->key.sport)
+				conn->flow.flags |= FLOW_MASQUERADED | FLOW_TRANSLATED;
+			error = bpf_map_update_elem(&flows, &conn->reply, &conn->flow, BPF_NOEXIST);
+			if (!error)
+				return VERDICT_NEXT;
+			if (error != ERR_EXIST)
+				return insert_failed(pkt, error);
+		}
+		if (pkt->key.proto == IPPROTO_SCTP)
+			return drop(pkt, DROP_SCTP_PORT);
+		if (pkt->flags & PACKET_MIDSTREAM)
+			return drop(pkt, DROP_NO_FLOW);
+		random = true;
+	}
+	return drop(pkt, DROP_NO_PORT);
+}
+
+/* PASS: another CPU was first with a packet of the same connection, its pair serves. */
+static __always_inline enum verdict pair_insert(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
+{
+	struct flow *flow = &conn->flow;
+	enum verdict verdict;
+	long error;
+
+	flow_fill(flow, pkt, conn);
+	flow->flags |= FLOW_IS_REPLY;
+	reply_route(ctx, pkt, conn, flow);
+	RUN(claim(ctx, pkt, conn));
+	/* The same record becomes the original entry. */
+	flow->peer = conn->reply;
+	flow->flags &= ~FLOW_IS_REPLY;
+	flow->action = conn->action;
+	flow->in_ifindex = pkt->src_endpoint ? ctx->ifindex : 0;
+	flow->out_ifindex = conn->out_ifindex;
+	flow->smac = conn->smac;
+	flow->dmac = conn->dmac;
+	flow->mtu = conn->mtu;
+	error = bpf_map_update_elem(&flows, &pkt->key, flow, BPF_NOEXIST);
+	if (error) {
+		bpf_map_delete_elem(&flows, &conn->reply);
+		return error == ERR_EXIST ? VERDICT_PASS : insert_failed(pkt, error);
+	}
+out:
+	return verdict;
+}
+
+/* The stage. */
+__weak __noinline int create(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
+{
+	enum verdict verdict;
+	struct flow_slot *slot;
+	__u32 index;
+
+	if (!pkt || !conn)
+		return VERDICT_DROP;
+	index = conn->slot;
+	slot = bpf_map_lookup_elem(&flow_slots, &index);
+	if (!slot)
+		return drop(pkt, DROP_NOT_CONFIGURED);
+	slot->key = pkt->key;
+	slot->owner = pkt->src_endpoint;
+	verdict = pair_insert(ctx, pkt, conn);
+	if (verdict != VERDICT_NEXT)
+		slot_release(index, slot);
+	else
+		slot->used = 1;
+	return verdict == VERDICT_PASS ? VERDICT_NEXT : verdict;
+}
+
+#endif

@@ -1,0 +1,60 @@
+/* flow: the fast path. A packet of a settled flow costs one lookup and nothing else. */
+#ifndef BPFNET_STAGES_FLOW_H
+#define BPFNET_STAGES_FLOW_H
+
+#include "bpf/stages/forward.h"
+
+/* Index 0 is no endpoint; its record is all zero, and so is the epoch of flows without one. */
+static __always_inline bool epoch_is_current(__u16 index, __u32 epoch)
+{
+	__u32 i = index;
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &i);
+
+	return endpoint && endpoint->epoch == epoch;
+}
+
+static __always_inline bool flow_is_judged(const struct flow *flow)
+{
+	return epoch_is_current(flow->src_endpoint, flow->src_epoch) &&
+	       epoch_is_current(flow->dst_endpoint, flow->dst_epoch);
+}
+
+/* A UDP flow whose backend changed is to move (S45); a TCP connection stays (S33). */
+static __always_inline bool flow_is_stale(const struct flow *flow, const struct packet *pkt)
+{
+	struct backend_state *state;
+	__u32 id = flow->backend;
+
+	if (pkt->key.proto != IPPROTO_UDP || !(flow->flags & FLOW_SERVICE))
+		return false;
+	state = bpf_map_lookup_elem(&backend_states, &id);
+	return state && state->generation != flow->backend_generation;
+}
+
+/* This packet may come in here and changes nothing about its flow. */
+static __always_inline bool flow_is_settled(const struct flow *flow, const struct packet *pkt, __u32 ifindex)
+{
+	if (pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
+		return false;
+	if (flow->state != FLOW_ESTABLISHED &&
+	    (pkt->key.proto == IPPROTO_TCP || flow->state != FLOW_NEW || flow->flags & FLOW_IS_REPLY))
+		return false;
+	if (flow->in_ifindex && flow->in_ifindex != ifindex)
+		return false;
+	return flow_is_judged(flow) && !flow_is_stale(flow, pkt);
+}
+
+/* The stage. NEXT: no flow, or one that must be looked at more closely. */
+static __always_inline enum verdict established(struct __sk_buff *ctx, struct packet *pkt)
+{
+	struct flow *flow;
+
+	if (pkt->kind != PACKET_TUPLE)
+		return VERDICT_NEXT;
+	flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	if (!flow || !flow_is_settled(flow, pkt, ctx->ifindex))
+		return VERDICT_NEXT;
+	return forward(ctx, pkt, flow);
+}
+
+#endif

@@ -1,0 +1,79 @@
+/* forward: a packet of a known flow, on its way. Limits, rewrite, deliver. */
+#ifndef BPFNET_STAGES_FORWARD_H
+#define BPFNET_STAGES_FORWARD_H
+
+#include "bpf/lib/time.h"
+#include "bpf/stages/deliver.h"
+#include "bpf/stages/rewrite.h"
+#include "bpf/verdict.h"
+
+/* One hop for each crossing of the node; the host's own stack is not a crossing. */
+static __always_inline bool is_routed(const struct packet *pkt, const struct flow *flow)
+{
+	return (pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink) && flow->action != FLOW_TO_HOST;
+}
+
+/* L3 bytes of the largest packet that will leave: of a GSO packet, one segment's. */
+static __always_inline __u32 wire_length(struct __sk_buff *ctx, const struct packet *pkt)
+{
+	__u32 header = pkt->l4_offset - ETH_HLEN;
+
+	if (!ctx->gso_size)
+		return pkt->length;
+	/* TCP options are at most 40 bytes; what they really are is not worth a load here. */
+	return ctx->gso_size + header + (pkt->l4_proto == IPPROTO_TCP ? 20 : 8);
+}
+
+static __always_inline enum verdict limits(struct __sk_buff *ctx, struct packet *pkt, const struct flow *flow,
+					   bool routed)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	__u8 hops;
+
+	if (data + ETH_HLEN + sizeof(struct iphdr) > end)
+		return drop(pkt, DROP_TRUNCATED);
+	/* IPv4's time to live and IPv6's hop limit. */
+	hops = ((__u8 *)data)[ETH_HLEN + (pkt->family == 4 ? 8 : 7)];
+	if (routed && hops <= 1)
+		return reject(pkt, DROP_TTL_EXCEEDED);
+	if (flow->mtu && pkt->length > flow->mtu && wire_length(ctx, pkt) > flow->mtu) {
+		pkt->mtu = flow->mtu;
+		return reject(pkt, DROP_TOO_BIG);
+	}
+	return VERDICT_NEXT;
+}
+
+/* Leaves as the stack made it: into the stack where it stands, or out of the device it is leaving by. */
+static __always_inline bool keeps_link(struct __sk_buff *ctx, const struct packet *pkt, const struct flow *flow)
+{
+	if (flow->action == FLOW_TO_HOST)
+		return !flow->out_ifindex;
+	return pkt->hook == HOOK_to_uplink && flow->action == FLOW_TO_NEXT_HOP &&
+	       flow->out_ifindex == ctx->ifindex && addr_equal(&flow->peer.saddr, &pkt->key.daddr);
+}
+
+static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet *pkt, struct flow *flow)
+{
+	bool routed = is_routed(pkt, flow);
+	__u32 now = tick_now();
+	enum verdict verdict;
+
+	RUN(limits(ctx, pkt, flow, routed));
+	if (keeps_link(ctx, pkt, flow))
+		pkt->flags |= PACKET_KEEP_LINK;
+	if (flow->last_seen != now) {
+		flow->last_seen = now;
+		pkt->flags |= PACKET_NO_NEIGHBOUR;
+	}
+	if (mac_is_zero(&flow->dmac))
+		pkt->flags |= PACKET_NO_NEIGHBOUR;
+	flow->packets++;
+	flow->bytes += pkt->length;
+	RUN(rewrite(ctx, pkt, flow, routed));
+	verdict = deliver(ctx, pkt, flow);
+out:
+	return verdict;
+}
+
+#endif

@@ -1,0 +1,84 @@
+/* The next hop of a routed flow: found by the kernel's tables, cached in the flow, asked for again by the
+ * first packet of each tick, which also keeps the kernel's neighbour entry alive. */
+#ifndef BPFNET_STAGES_NEXT_HOP_H
+#define BPFNET_STAGES_NEXT_HOP_H
+
+#include "bpf/lib/addr.h"
+#include "bpf/lib/mac.h"
+#include "bpf/verdict.h"
+
+enum {
+	FAMILY_INET = 2,
+	FAMILY_INET6 = 10,
+	MTU_UNKNOWN_BELOW = 576, /* smaller answers are not an MTU */
+};
+
+static __always_inline void fib_fill(struct bpf_fib_lookup *fib, const struct addr *src, const struct addr *dst)
+{
+	__builtin_memset(fib, 0, sizeof(*fib));
+	/* The device that packets of pods and of the host come from, as far as the stack's rules can tell. */
+	fib->ifindex = config.router_ifindex;
+	/* Any length makes the kernel answer with the route's MTU and not with the device's. */
+	fib->tot_len = 1;
+	if (addr_is_v4(dst)) {
+		fib->family = FAMILY_INET;
+		fib->ipv4_src = src->w[3];
+		fib->ipv4_dst = dst->w[3];
+	} else {
+		fib->family = FAMILY_INET6;
+		__builtin_memcpy(fib->ipv6_src, src, sizeof(*src));
+		__builtin_memcpy(fib->ipv6_dst, dst, sizeof(*dst));
+	}
+}
+
+/* After this fib->ifindex is the way out, mtu_result 0 when unknown, dmac zero when unresolved. */
+static __always_inline enum verdict fib_find(struct __sk_buff *ctx, struct packet *pkt, struct bpf_fib_lookup *fib)
+{
+	long found = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+
+	if (found == BPF_FIB_LKUP_RET_FWD_DISABLED || found < 0)
+		return drop(pkt, DROP_NOT_CONFIGURED);
+	if (found == BPF_FIB_LKUP_RET_NO_NEIGH) {
+		__builtin_memset(fib->dmac, 0, sizeof(fib->dmac));
+		__builtin_memset(fib->smac, 0, sizeof(fib->smac));
+	} else if (found != BPF_FIB_LKUP_RET_SUCCESS) {
+		return drop(pkt, DROP_NO_ROUTE);
+	}
+	if (fib->mtu_result < MTU_UNKNOWN_BELOW)
+		fib->mtu_result = 0;
+	/* A route back to us covers addresses that no pod or service has. */
+	if (fib->ifindex == config.host_ifindex || fib->ifindex == config.router_ifindex)
+		return drop(pkt, DROP_NO_ROUTE);
+	return VERDICT_NEXT;
+}
+
+/* Looks the next hop up once more, refreshes the flow and hands the packet to the neighbour layer. The
+ * packet is rewritten and marked already. */
+__weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt)
+{
+	struct bpf_redir_neigh neigh = {};
+	struct bpf_fib_lookup fib;
+	enum verdict verdict;
+	struct flow *flow;
+
+	if (!pkt)
+		return VERDICT_DROP;
+	flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	if (!flow)
+		return drop(pkt, DROP_NO_FLOW);
+	fib_fill(&fib, &flow->peer.daddr, &flow->peer.saddr);
+	RUN(fib_find(ctx, pkt, &fib));
+	flow->out_ifindex = pkt->out_ifindex = fib.ifindex;
+	__builtin_memcpy(&flow->smac, fib.smac, sizeof(flow->smac));
+	__builtin_memcpy(&flow->dmac, fib.dmac, sizeof(flow->dmac));
+	flow->mtu = fib.mtu_result;
+	/* On success the kernel has put the gateway into the destination, where there is one. */
+	neigh.nh_family = fib.family;
+	__builtin_memcpy(neigh.ipv6_nh, fib.ipv6_dst, sizeof(neigh.ipv6_nh));
+	pkt->code = bpf_redirect_neigh(fib.ifindex, &neigh, sizeof(neigh), 0);
+	verdict = VERDICT_TO_NEXT_HOP;
+out:
+	return verdict;
+}
+
+#endif

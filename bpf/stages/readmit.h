@@ -1,0 +1,62 @@
+/* readmit: a known flow whose packet may not come in here any more, or not without another look: it came by
+ * a device that is not its sender's, or the policy of one of its ends has changed. */
+#ifndef BPFNET_STAGES_READMIT_H
+#define BPFNET_STAGES_READMIT_H
+
+#include "bpf/stages/flow.h"
+#include "bpf/stages/policy.h"
+#include "bpf/stages/slots.h"
+#include "bpf/verdict.h"
+
+/* Judged by its original tuple, whichever way the packet goes. */
+static __always_inline enum verdict judge_again(struct packet *pkt, struct flow *flow, struct flow *peer)
+{
+	bool is_reply = flow->flags & FLOW_IS_REPLY;
+	const struct flow_key *original = is_reply ? &flow->peer : &pkt->key;
+	const struct flow_key *reply = is_reply ? &pkt->key : &flow->peer;
+	struct parties who = {};
+	enum verdict verdict;
+	struct party src;
+
+	who.dst = reply->saddr;
+	who.port = reply->sport;
+	who.net = original->net;
+	who.proto = original->proto;
+	who.src_endpoint = pkt->src_endpoint = flow->src_endpoint;
+	party_find(&src, &original->saddr, who.net);
+	pkt->src_identity = src.identity;
+	verdict = judge(pkt, &who);
+	if (verdict != VERDICT_NEXT)
+		return verdict;
+	flow->src_epoch = peer->src_epoch = who.src_epoch;
+	flow->dst_epoch = peer->dst_epoch = who.dst_epoch;
+	flow->rule = peer->rule = pkt->rule;
+	return VERDICT_NEXT;
+}
+
+/* The stage. A connection that is denied now is cut (P17). */
+__weak __noinline int readmit(struct __sk_buff *ctx, struct packet *pkt)
+{
+	struct flow *flow, *peer;
+	enum verdict verdict;
+
+	if (!pkt || pkt->kind != PACKET_TUPLE)
+		return VERDICT_NEXT;
+	flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	if (!flow)
+		return VERDICT_NEXT;
+	if (flow->in_ifindex && flow->in_ifindex != ctx->ifindex)
+		return drop(pkt, DROP_SPOOFED);
+	pkt->service = flow->service;
+	if (flow_is_judged(flow))
+		return VERDICT_NEXT;
+	peer = bpf_map_lookup_elem(&flows, &flow->peer);
+	if (!peer)
+		return VERDICT_NEXT; /* track removes half pairs */
+	verdict = judge_again(pkt, flow, peer);
+	if (verdict != VERDICT_NEXT)
+		pair_remove(flow->slot);
+	return verdict;
+}
+
+#endif

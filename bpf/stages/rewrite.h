@@ -1,0 +1,160 @@
+/* rewrite: the packet leaves as the other tuple of its flow, reversed. Headers are changed in place;
+ * transport checksums by the kernel's helper, which knows about checksums that are not finished yet. */
+#ifndef BPFNET_STAGES_REWRITE_H
+#define BPFNET_STAGES_REWRITE_H
+
+#include <linux/if_ether.h>
+#include "bpf/lib/proto.h"
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "bpf/lib/addr.h"
+#include "bpf/lib/checksum.h"
+#include "bpf/lib/mac.h"
+#include "bpf/verdict.h"
+
+/* What the rewrite changed, as checksum differences. */
+struct rewrite {
+	__u64 addresses;
+	__u64 ports;
+	__u64 hop_limit; /* IPv6 only: nothing else in the header makes up for it */
+};
+
+/* Addresses and hop limit; false if the header is not where parse found it. */
+static __always_inline bool rewrite_l3(void *data, void *end, const struct packet *pkt,
+				       const struct flow *flow, bool routed, struct rewrite *change)
+{
+	if (pkt->family == 4) {
+		struct iphdr *ip = data + ETH_HLEN;
+		__u64 header = 0;
+		__be16 old;
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		if (flow->flags & FLOW_TRANSLATED) {
+			__be32 saddr = flow->peer.daddr.w[3], daddr = flow->peer.saddr.w[3];
+
+			header = csum_replace32(header, ip->saddr, saddr);
+			header = csum_replace32(header, ip->daddr, daddr);
+			ip->saddr = saddr;
+			ip->daddr = daddr;
+			change->addresses = header;
+		}
+		if (routed) {
+			old = *(__be16 *)&ip->ttl;
+			ip->ttl--;
+			header = csum_replace16(header, old, *(__be16 *)&ip->ttl);
+		}
+		ip->check = csum_apply(ip->check, header);
+	} else {
+		struct ipv6hdr *ip6 = data + ETH_HLEN;
+		struct addr *saddr, *daddr;
+		__be16 old;
+
+		if ((void *)(ip6 + 1) > end)
+			return false;
+		if (flow->flags & FLOW_TRANSLATED) {
+			saddr = (struct addr *)&ip6->saddr;
+			daddr = (struct addr *)&ip6->daddr;
+			change->addresses = csum_replace_addr(0, saddr, &flow->peer.daddr);
+			change->addresses = csum_replace_addr(change->addresses, daddr, &flow->peer.saddr);
+			*saddr = flow->peer.daddr;
+			*daddr = flow->peer.saddr;
+		}
+		if (routed) {
+			old = *(__be16 *)&ip6->nexthdr;
+			ip6->hop_limit--;
+			change->hop_limit = csum_replace16(0, old, *(__be16 *)&ip6->nexthdr);
+		}
+	}
+	return true;
+}
+
+/* Ports, or the identifier of an echo, which stands 4 bytes into its header. */
+static __always_inline bool rewrite_l4(void *data, void *end, const struct packet *pkt,
+				       const struct flow *flow, struct rewrite *change)
+{
+	__be16 *l4 = data + (pkt->l4_offset & PACKET_OFFSET_MASK);
+
+	if (pkt->l4_proto == IPPROTO_ICMP || pkt->l4_proto == IPPROTO_ICMPV6) {
+		/* One of the two is zero. */
+		__be16 id = flow->peer.sport | flow->peer.dport;
+
+		if ((void *)(l4 + 3) > end)
+			return false;
+		change->ports = csum_replace16(0, l4[2], id);
+		l4[2] = id;
+		return true;
+	}
+	if ((void *)(l4 + 2) > end)
+		return false;
+	change->ports = csum_replace16(csum_replace16(0, l4[0], flow->peer.dport), l4[1], flow->peer.sport);
+	l4[0] = flow->peer.dport;
+	l4[1] = flow->peer.sport;
+	return true;
+}
+
+/* Offset and flags of the transport checksum for bpf_l4_csum_replace; 0: the protocol has none that the
+ * addresses or ports change. */
+static __always_inline __u32 rewrite_checksum_field(const struct packet *pkt, __u64 *flags)
+{
+	__u32 offset = pkt->l4_offset & PACKET_OFFSET_MASK;
+
+	*flags = 0;
+	switch (pkt->l4_proto) {
+	case IPPROTO_TCP:
+		return offset + 16;
+	case IPPROTO_UDP:
+		*flags = BPF_F_MARK_MANGLED_0;
+		return offset + 6;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return offset + 2;
+	}
+	return 0;
+}
+
+static __always_inline enum verdict rewrite_checksum(struct __sk_buff *ctx, struct packet *pkt,
+						     const struct rewrite *change)
+{
+	__u32 addresses = csum_fold32(change->addresses), ports = csum_fold32(change->ports);
+	__u64 flags;
+	__u32 field = rewrite_checksum_field(pkt, &flags);
+
+	if (!field)
+		return VERDICT_NEXT;
+	/* IPv4's ICMP checksum does not cover addresses. */
+	if (change->addresses && pkt->l4_proto != IPPROTO_ICMP &&
+	    bpf_l4_csum_replace(ctx, field, 0, addresses, BPF_F_PSEUDO_HDR | flags))
+		return drop(pkt, DROP_REWRITE_FAILED);
+	if (change->ports && bpf_l4_csum_replace(ctx, field, 0, ports, flags))
+		return drop(pkt, DROP_REWRITE_FAILED);
+	return VERDICT_NEXT;
+}
+
+/* `routed`: the hop limit is taken down by one. The Ethernet header is set unless it is to stay. */
+static __always_inline enum verdict rewrite(struct __sk_buff *ctx, struct packet *pkt,
+					    const struct flow *flow, bool routed)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct rewrite change = {};
+	bool transport;
+
+	if (data + ETH_HLEN > end || !rewrite_l3(data, end, pkt, flow, routed, &change))
+		return drop(pkt, DROP_TRUNCATED);
+	if (!(pkt->flags & PACKET_KEEP_LINK))
+		eth_set(data, &flow->dmac, &flow->smac);
+	transport = flow->flags & FLOW_TRANSLATED && !(pkt->flags & PACKET_LATER_FRAGMENT);
+	if (transport && !rewrite_l4(data, end, pkt, flow, &change))
+		return drop(pkt, DROP_TRUNCATED);
+	if (transport && rewrite_checksum(ctx, pkt, &change) != VERDICT_NEXT)
+		return VERDICT_DROP;
+	/* CHECKSUM_COMPLETE counts the hop limit, which no other field makes up for, and the helper above took
+	 * the addresses off it as if an IPv4 header checksum had. */
+	if (pkt->family == 6 && (routed || change.addresses))
+		bpf_csum_update(ctx, csum_fold32(change.hop_limit + change.addresses));
+	return VERDICT_NEXT;
+}
+
+#endif

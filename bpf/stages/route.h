@@ -1,0 +1,62 @@
+/* route: where packets of the original direction go. */
+#ifndef BPFNET_STAGES_ROUTE_H
+#define BPFNET_STAGES_ROUTE_H
+
+#include "bpf/lib/identity.h"
+#include "bpf/stages/next_hop.h"
+#include "bpf/connection.h"
+#include "bpf/verdict.h"
+
+enum { LOOPBACK_IFINDEX = 1 };
+
+static __always_inline enum verdict route_to_endpoint(struct packet *pkt, struct connection *conn)
+{
+	struct endpoint *endpoint = endpoint_find(pkt->dst_endpoint);
+
+	if (!endpoint || !endpoint->ifindex)
+		return drop(pkt, DROP_NOT_CONFIGURED);
+	conn->action = FLOW_TO_ENDPOINT;
+	conn->out_ifindex = endpoint->ifindex;
+	conn->mtu = endpoint->mtu;
+	conn->smac = endpoint->host_mac;
+	conn->dmac = endpoint->mac;
+	return VERDICT_NEXT;
+}
+
+static __always_inline enum verdict route_to_host(struct connection *conn)
+{
+	conn->action = FLOW_TO_HOST;
+	/* Between two addresses of our own the stack expects packets on lo. */
+	if (conn->src_flags & ADDRESS_LOCAL_NODE) {
+		conn->out_ifindex = LOOPBACK_IFINDEX;
+		return VERDICT_NEXT;
+	}
+	conn->out_ifindex = config.host_ifindex;
+	__builtin_memcpy(&conn->smac, (const void *)&config.host_mac, sizeof(conn->smac));
+	__builtin_memcpy(&conn->dmac, (const void *)&config.host_mac, sizeof(conn->dmac));
+	return VERDICT_NEXT;
+}
+
+__weak __noinline int route(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
+{
+	struct bpf_fib_lookup fib;
+	enum verdict verdict;
+
+	if (!pkt || !conn)
+		return VERDICT_DROP;
+	if (pkt->dst_endpoint)
+		return route_to_endpoint(pkt, conn);
+	if (conn->dst_flags & ADDRESS_LOCAL_NODE)
+		return route_to_host(conn);
+	conn->action = FLOW_TO_NEXT_HOP;
+	fib_fill(&fib, &pkt->key.saddr, &conn->backend);
+	RUN(fib_find(ctx, pkt, &fib));
+	conn->out_ifindex = fib.ifindex;
+	conn->mtu = fib.mtu_result;
+	__builtin_memcpy(&conn->smac, fib.smac, sizeof(conn->smac));
+	__builtin_memcpy(&conn->dmac, fib.dmac, sizeof(conn->dmac));
+out:
+	return verdict;
+}
+
+#endif

@@ -1,0 +1,75 @@
+/* track: packets of a known flow that change it: TCP's beginning and end, the first answer, a moved backend. */
+#ifndef BPFNET_STAGES_TRACK_H
+#define BPFNET_STAGES_TRACK_H
+
+#include "bpf/stages/flow.h"
+#include "bpf/stages/slots.h"
+#include "bpf/verdict.h"
+
+/* NEW -(answer)-> REPLIED -(ACK)-> ESTABLISHED; FIN -> CLOSING; FIN from both, or RST -> CLOSED. States of
+ * the closing side are never left but by a new connection. */
+static __always_inline __u8 tcp_next_state(struct flow *flow, const struct flow *peer, __u8 flags)
+{
+	if (flags & TCP_RST || flow->state == FLOW_CLOSED)
+		return FLOW_CLOSED;
+	if (flags & TCP_FIN)
+		flow->flags |= FLOW_FIN_SEEN;
+	if (flow->flags & peer->flags & FLOW_FIN_SEEN)
+		return FLOW_CLOSED;
+	if (flags & TCP_FIN || flow->state == FLOW_CLOSING)
+		return FLOW_CLOSING;
+	if (!(flags & TCP_ACK))
+		return flow->state;
+	if (flow->state == FLOW_NEW && flow->flags & FLOW_IS_REPLY)
+		return FLOW_REPLIED;
+	if (flow->state == FLOW_REPLIED && !(flow->flags & FLOW_IS_REPLY))
+		return FLOW_ESTABLISHED;
+	return flow->state;
+}
+
+static __always_inline void flow_advance(struct flow *flow, struct flow *peer, const struct packet *pkt)
+{
+	__u8 state = flow->state;
+
+	if (pkt->key.proto == IPPROTO_TCP)
+		state = tcp_next_state(flow, peer, pkt->tcp_flags);
+	else if (flow->flags & FLOW_IS_REPLY)
+		state = FLOW_ESTABLISHED;
+	flow->state = state;
+	peer->state = state;
+}
+
+/* A new connection with the tuple of one that has ended. */
+static __always_inline bool flow_is_reused(const struct flow *flow, const struct packet *pkt)
+{
+	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
+}
+
+/* The stage. NEXT: there is no flow, or none any more. */
+__weak __noinline int track(struct __sk_buff *ctx, struct packet *pkt)
+{
+	struct flow *flow, *peer;
+
+	if (!pkt || pkt->kind != PACKET_TUPLE)
+		return VERDICT_NEXT;
+	flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	if (!flow)
+		return VERDICT_NEXT;
+	peer = bpf_map_lookup_elem(&flows, &flow->peer);
+	if (!peer || flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt)) {
+		pair_remove(flow->slot);
+		return VERDICT_NEXT;
+	}
+	flow_advance(flow, peer, pkt);
+	return forward(ctx, pkt, flow);
+}
+
+/* What a hook's list ends with: the flow that the stages before have made takes the packet on. */
+static __always_inline enum verdict begin(struct __sk_buff *ctx, struct packet *pkt)
+{
+	enum verdict verdict = track(ctx, pkt);
+
+	return verdict == VERDICT_NEXT ? drop(pkt, DROP_NO_FLOW) : verdict;
+}
+
+#endif

@@ -1,0 +1,61 @@
+/* uplink: telling our own traffic on an uplink from the stack's, which passes untouched. */
+#ifndef BPFNET_STAGES_UPLINK_H
+#define BPFNET_STAGES_UPLINK_H
+
+#include "bpf/stages/service.h"
+#include "bpf/connection.h"
+#include "bpf/verdict.h"
+
+/* Frames for other machines, broadcasts and multicasts of the link are not ours to route. */
+static __always_inline enum verdict addressed_to_us(struct __sk_buff *ctx, struct packet *pkt)
+{
+	return ctx->pkt_type ? pass(pkt) : VERDICT_NEXT; /* PACKET_HOST is 0 */
+}
+
+static __always_inline bool is_frontend(const struct flow_key *tuple, bool any_local)
+{
+	return proto_has_ports(tuple->proto) && frontend_find(tuple, any_local);
+}
+
+/* An unknown flow from the wire: for a pod here or for a service, or else the stack's. */
+__weak __noinline int for_us(struct packet *pkt)
+{
+	struct address_info *info;
+	struct cidr_info *cidr;
+
+	if (!pkt)
+		return VERDICT_DROP;
+	info = address_find(&pkt->key.daddr, pkt->key.net);
+	if (info && info->flags & ADDRESS_LOCAL_POD)
+		return VERDICT_NEXT;
+	if (is_frontend(&pkt->key, info && info->flags & ADDRESS_NODE_PORT))
+		return VERDICT_NEXT;
+	if (info)
+		return pass(pkt);
+	/* A service range that is routed to us: what no service has is dropped or refused there. */
+	cidr = cidr_find(&pkt->key.daddr, pkt->key.net);
+	return cidr && cidr->flags & CIDR_SERVICE ? VERDICT_NEXT : pass(pkt);
+}
+
+/* A new flow of the host's own, by its uplink: ours only when it is for a service, or when a masqueraded pod
+ * holds the same port towards the same peer, which the host's flow then has to leave. */
+__weak __noinline int host_departure(struct packet *pkt, struct connection *conn)
+{
+	struct address_info *info;
+	struct flow_key reply;
+
+	if (!pkt || !conn)
+		return VERDICT_DROP;
+	if (pkt->flags & PACKET_MIDSTREAM || addr_is_multicast(&pkt->key.daddr))
+		return pass(pkt);
+	info = address_find(&pkt->key.daddr, pkt->key.net);
+	if (is_frontend(&pkt->key, info && info->flags & ADDRESS_NODE_PORT))
+		return VERDICT_NEXT;
+	key_reverse(&reply, &pkt->key);
+	if (!bpf_map_lookup_elem(&flows, &reply))
+		return pass(pkt);
+	conn->flags |= CONNECTION_SNAT_SELF;
+	return VERDICT_NEXT;
+}
+
+#endif

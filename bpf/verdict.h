@@ -1,0 +1,35 @@
+/* What a stage says of a packet, and how a hook runs its stages. */
+#ifndef BPFNET_VERDICT_H
+#define BPFNET_VERDICT_H
+
+#include "bpf/packet.h"
+
+/* Runs one stage; anything but VERDICT_NEXT ends the list. */
+#define RUN(stage)                             \
+	do {                                   \
+		verdict = (stage);             \
+		if (verdict != VERDICT_NEXT)   \
+			goto out;              \
+	} while (0)
+
+static __always_inline enum verdict drop(struct packet *pkt, enum drop_reason reason)
+{
+	pkt->reason = reason;
+	return VERDICT_DROP;
+}
+
+/* A drop whose sender is told by an ICMP error. */
+static __always_inline enum verdict reject(struct packet *pkt, enum drop_reason reason)
+{
+	pkt->tell = 1;
+	return drop(pkt, reason);
+}
+
+/* Left to the kernel as it is. */
+static __always_inline enum verdict pass(struct packet *pkt)
+{
+	pkt->code = TC_ACT_OK;
+	return VERDICT_PASS;
+}
+
+#endif
