@@ -51,7 +51,7 @@ Eth DatapathFixture::from_stack() {
   return Eth{.dst = host, .src = host};
 }
 
-void PrintTo(const Run& run, std::ostream* out) {
+void PrintTo(const Outcome& run, std::ostream* out) {
   *out << "code " << run.code << fmt::format(" mark {:#x}", run.mark) << " flows " << run.flow_delta << "\n";
   if (run.event) {
     *out << "  event " << maps::to_text(maps::decode(*run.event)) << "\n";

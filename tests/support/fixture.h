@@ -60,6 +60,19 @@ MATCHER_P(Drops, reason, "") {
   return arg.verdict() == VERDICT_DROP && arg.reason() == reason && arg.drops == want;
 }
 
+/// The outermost ICMP header of either family.
+inline Icmp4 icmp_of(const Packet& packet) {
+  if (const auto* v4 = packet.find<Icmp4>()) return *v4;
+  const auto& v6 = packet.at<Icmp6>();
+  return {.type = v6.type, .code = v6.code, .id = v6.id, .seq = v6.seq, .checksum = v6.checksum};
+}
+
+/// The datapath answered with this ICMP message.
+MATCHER_P2(IsIcmp, type, code, "") {
+  const Icmp4 icmp = icmp_of(arg.packet);
+  return icmp.type == type && icmp.code == code && !icmp.checksum;
+}
+
 MATCHER_P(HasVerdict, verdict, "") {
   return arg.verdict() == verdict;
 }

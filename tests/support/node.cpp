@@ -118,7 +118,8 @@ int Node::program_fd(const std::string& name) const {
   return bpf_program__fd(program);
 }
 
-Result<Run> Node::try_run(enum hook hook, const std::string& device, const Bytes& bytes, RunOptions options) {
+Result<Outcome> Node::try_run(enum hook hook, const std::string& device, const Bytes& bytes,
+                              RunOptions options) {
   static Bytes output(kMaxPacket);
   const bool xdp = hook == HOOK_xdp_uplink;
   __sk_buff skb{};
@@ -155,7 +156,7 @@ Result<Run> Node::try_run(enum hook hook, const std::string& device, const Bytes
   if (error != 0) return fail_errno(error, "run {}", hook_name(hook));
   ring_buffer__consume(ring_);
 
-  Run run;
+  Outcome run;
   run.code = static_cast<int>(run_options.retval);
   run.packet = Packet::parse(Bytes(output.begin(), output.begin() + run_options.data_size_out));
   run.mark = xdp ? 0 : skb.mark;
@@ -169,7 +170,7 @@ Result<Run> Node::try_run(enum hook hook, const std::string& device, const Bytes
   return run;
 }
 
-Run Node::run(enum hook hook, const std::string& device, const Packet& packet, RunOptions options) {
+Outcome Node::run(enum hook hook, const std::string& device, const Packet& packet, RunOptions options) {
   return must(try_run(hook, device, packet.bytes(), options));
 }
 

@@ -48,7 +48,7 @@ struct ServiceSpec {
 };
 
 /// What one packet through one program did.
-struct Run {
+struct Outcome {
   int code = 0;  ///< TC_ACT_* or XDP_*
   Packet packet;
   uint32_t mark = 0;
@@ -60,7 +60,7 @@ struct Run {
   [[nodiscard]] int verdict() const { return event ? event->verdict : -1; }
   [[nodiscard]] int reason() const { return event ? event->reason : -1; }
 };
-void PrintTo(const Run& run, std::ostream* out);
+void PrintTo(const Outcome& run, std::ostream* out);
 
 struct RunOptions {
   uint32_t mark = 0;
@@ -82,9 +82,10 @@ class Node {
   /// is pod 1; the others are known as remote pods and nodes.
   void reset();
 
-  Run run(enum hook hook, const std::string& device, const Packet& packet, RunOptions options = {});
+  Outcome run(enum hook hook, const std::string& device, const Packet& packet, RunOptions options = {});
   /// BPF_PROG_TEST_RUN on bytes as they are; errno when the kernel refuses to build such a packet.
-  Result<Run> try_run(enum hook hook, const std::string& device, const Bytes& bytes, RunOptions options = {});
+  Result<Outcome> try_run(enum hook hook, const std::string& device, const Bytes& bytes,
+                          RunOptions options = {});
 
   void add_pod(const PodSpec& pod);
   void add_remote_pod(const Address& address, uint32_t identity);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -181,12 +182,15 @@ class Packet {
     }
     return nullptr;
   }
+  /// As find(), but a missing layer is an exception: the test ends with its name.
+  template <typename L>
+  [[nodiscard]] const L& at(int nth = 0) const {
+    if (const auto* found = find<L>(nth)) return *found;
+    throw std::out_of_range("no such layer in\n" + describe());
+  }
   template <typename L>
   [[nodiscard]] L& get(int nth = 0) {
-    for (auto& layer : layers_) {
-      if (auto* found = std::get_if<L>(&layer); found && nth-- == 0) return *found;
-    }
-    std::abort();
+    return const_cast<L&>(std::as_const(*this).at<L>(nth));
   }
 
   /// One line a layer, decoded; wrong checksums and lengths are named.

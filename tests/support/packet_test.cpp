@@ -83,9 +83,9 @@ TEST(PacketDsl, FragmentsCarryTheDatagramInOrder) {
       Ip4{.src = ip("10.1.0.1"), .dst = ip("10.1.0.2")} / Udp{.dport = 53} / Payload::of_size(100);
   const auto pieces = fragments(whole, 64, 7);
   ASSERT_EQ(pieces.size(), 2U);
-  EXPECT_TRUE(pieces[0].find<Ip4>()->mf);
-  EXPECT_EQ(pieces[1].find<Ip4>()->offset, 64);
-  EXPECT_EQ(pieces[1].find<Payload>()->bytes.size(), 44U);
+  EXPECT_TRUE(pieces[0].at<Ip4>().mf);
+  EXPECT_EQ(pieces[1].at<Ip4>().offset, 64);
+  EXPECT_EQ(pieces[1].at<Payload>().bytes.size(), 44U);
 }
 
 class RoundTrip : public testing::TestWithParam<Packet> {};

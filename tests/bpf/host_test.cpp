@@ -1,0 +1,162 @@
+// The host's side: from_host, to_uplink, to_pod, loopback, and what of the uplink is the host's own.
+#include <linux/pkt_cls.h>
+
+#include "maps/convert.h"
+#include "tests/support/fixture.h"
+
+namespace bpfnet::test {
+namespace {
+
+class Host : public DatapathFixture {
+ protected:
+  Outcome from_host(const Address& src, const Address& dst, const Packet& rest) {
+    return node().run(HOOK_from_host, "bpfnet1", from_stack() / Ip{.src = src, .dst = dst} / rest);
+  }
+  Outcome to_uplink(const Packet& packet, RunOptions options = {}) {
+    return node().run(HOOK_to_uplink, "uplink",
+                      Eth{.dst = Node::gateway_mac(), .src = Node::node_mac(1)} / packet, options);
+  }
+  [[nodiscard]] Packet header(const Address& src, const Address& dst) const {
+    Packet packet;
+    packet.add(Ip{.src = src, .dst = dst});
+    return packet;
+  }
+};
+
+TEST_P(Host, ReachesALocalPod) {
+  const auto run = from_host(who().node1, who().client, Packet(Tcp{.sport = 1, .dport = 80}));
+  EXPECT_THAT(run,
+              Sends(VERDICT_TO_ENDPOINT, header(who().node1, who().client) / Tcp{.sport = 1, .dport = 80}));
+  EXPECT_THAT(run, LeavesBy(node().ifindex("pod1")));
+}
+
+TEST_P(Host, ThePodsAnswerReachesTheStack) {
+  from_host(who().node1, who().client, Packet(Tcp{.sport = 1, .dport = 80}));
+  const Packet answer = header(who().client, who().node1) / Tcp{.sport = 80, .dport = 1, .flags = SYN | ACK};
+  const auto run = node().run(HOOK_from_pod, "pod1", from_pod(1) / answer);
+  EXPECT_THAT(run, Sends(VERDICT_TO_HOST, answer));
+  EXPECT_THAT(run, LeavesBy(node().ifindex("bpfnet0")));
+}
+
+// S20: node -> ClusterIP.
+TEST_P(Host, ReachesAClusterIpWithALocalBackend) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().server, kServerPort}}});
+  EXPECT_THAT(
+      from_host(who().node1, who().vip, Packet(Tcp{.sport = 1, .dport = 80})),
+      Sends(VERDICT_TO_ENDPOINT, header(who().node1, who().server) / Tcp{.sport = 1, .dport = kServerPort}));
+}
+
+TEST_P(Host, ReachesAClusterIpWithARemoteBackend) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().remote, kServerPort}}});
+  const auto run = from_host(who().node1, who().vip, Packet(Tcp{.sport = 1, .dport = 80}));
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_NEXT_HOP));
+  EXPECT_THAT(run, LeavesBy(node().ifindex("uplink")));
+  EXPECT_EQ(run.packet.at<Tcp>().dport, kServerPort);
+}
+
+TEST_P(Host, TheAnswerOfARemoteBackendReachesTheStackFromTheServiceAddress) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().remote, kServerPort}}});
+  const auto sent = from_host(who().node1, who().vip, Packet(Tcp{.sport = 1, .dport = 80}));
+  const Packet answer = from_wire() / header(who().remote, who().node1) /
+                        Tcp{.sport = kServerPort, .dport = sent.packet.at<Tcp>().sport, .flags = SYN | ACK};
+  const auto run = node().run(HOOK_from_uplink, "uplink", answer);
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_HOST));
+  EXPECT_EQ(run.packet.at<Tcp>().sport, 80);
+  EXPECT_EQ(run.packet.at<Tcp>().dport, 1);
+}
+
+// S34 [D]: a host process reaches its node ports by loopback addresses.
+TEST_P(Host, LoopbackNodePortIsSentThroughTheHostDevice) {
+  node().add_service({.address = who().any,
+                      .port = kNodePort,
+                      .backends = {{who().server, kServerPort}},
+                      .flags = FRONTEND_NODE_PORT,
+                      .scope = SCOPE_ANY_LOCAL});
+  const Packet syn = header(who().loopback, who().loopback) / Tcp{.sport = 1, .dport = kNodePort};
+  const auto first = node().run(HOOK_from_host, "lo", Eth{} / syn);
+  EXPECT_THAT(first, LeavesBy(node().ifindex("bpfnet0")));
+  EXPECT_EQ(first.code, TC_ACT_REDIRECT);
+  const auto second = node().run(HOOK_from_host, "bpfnet1", from_stack() / syn);
+  const uint16_t port = second.packet.at<Tcp>().sport;
+  EXPECT_THAT(second, Sends(VERDICT_TO_ENDPOINT,
+                            header(who().node1, who().server) / Tcp{.sport = port, .dport = kServerPort}));
+}
+
+TEST_P(Host, OtherLoopbackTrafficIsUntouched) {
+  const Packet packet = Eth{} / header(who().loopback, who().loopback) / Tcp{.sport = 1, .dport = 5432};
+  const auto run = node().run(HOOK_from_host, "lo", packet);
+  EXPECT_EQ(run.code, TC_ACT_OK);
+  EXPECT_THAT(run.packet, IsPacket(packet));
+}
+
+TEST_P(Host, OwnPacketsWithTheMarkPassTheUplink) {
+  const auto run = to_uplink(header(who().client, who().outside) / Tcp{}, {.mark = node().config().mark});
+  EXPECT_EQ(run.code, TC_ACT_OK);
+  EXPECT_EQ(run.flow_delta, 0);
+}
+
+TEST_P(Host, OrdinaryHostTrafficPassesUntracked) {
+  const Packet packet = header(who().node1, who().outside) / Tcp{.sport = 1, .dport = 443};
+  const auto run = to_uplink(packet);
+  EXPECT_THAT(run, Sends(VERDICT_PASS, packet));
+  EXPECT_EQ(run.flow_delta, 0);
+}
+
+// A NodePort answered by a process of the host's own network leaves with the node port as its source.
+TEST_P(Host, HostNetworkBackendOfANodePort) {
+  node().add_service({.address = who().any,
+                      .port = kNodePort,
+                      .backends = {{who().node1, kServerPort}},
+                      .flags = FRONTEND_NODE_PORT,
+                      .scope = SCOPE_ANY_LOCAL});
+  const Packet syn = from_wire() / header(who().outside, who().node1) / Tcp{.sport = 9, .dport = kNodePort};
+  EXPECT_THAT(node().run(HOOK_from_uplink, "uplink", syn), HasVerdict(VERDICT_TO_HOST));
+  const auto run = to_uplink(header(who().node1, who().outside) /
+                             Tcp{.sport = kServerPort, .dport = 9, .flags = SYN | ACK});
+  EXPECT_EQ(run.packet.at<Tcp>().sport, kNodePort);
+}
+
+TEST_P(Host, UplinkTrafficForTheHostPassesUntracked) {
+  const Packet packet = from_wire() / header(who().outside, who().node1) / Tcp{.sport = 9, .dport = 22};
+  const auto run = node().run(HOOK_from_uplink, "uplink", packet);
+  EXPECT_THAT(run, Sends(VERDICT_PASS, packet));
+  EXPECT_EQ(run.flow_delta, 0);
+}
+
+TEST_P(Host, UplinkLeavesLinkLayerProtocolsAlone) {
+  const Eth broadcast{.dst = mac("ff:ff:ff:ff:ff:ff"), .src = Node::gateway_mac()};
+  const Packet arp =
+      broadcast /
+      Arp{.sender_mac = Node::gateway_mac(), .sender = ip("192.0.2.254"), .target = ip("192.0.2.1")};
+  const Packet nd = broadcast / Ip{.src = ip("2001:db8:1::fe"), .dst = ip("ff02::1:ff00:1"), .ttl = 255} /
+                    neighbour_solicit(ip("2001:db8:1::1"), Node::gateway_mac());
+  EXPECT_THAT(node().run(HOOK_from_uplink, "uplink", who().v4() ? arp : nd),
+              Sends(VERDICT_PASS, who().v4() ? arp : nd));
+}
+
+TEST_P(Host, PodsAreReachedFromTheWire) {
+  const auto run = node().run(HOOK_from_uplink, "uplink",
+                              from_wire() / header(who().remote, who().client) / Udp{.sport = 1, .dport = 2});
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_THAT(run, LeavesBy(node().ifindex("pod1")));
+}
+
+TEST_P(Host, MarkedPacketsEnterThePod) {
+  const Packet packet = Eth{.dst = Node::pod_mac(1), .src = node().device_mac("pod1")} /
+                        header(who().server, who().client) / Tcp{};
+  const auto run = node().run(HOOK_to_pod, "pod1", packet, {.mark = node().config().mark});
+  EXPECT_EQ(run.code, TC_ACT_OK);
+}
+
+// Nothing reaches a pod past its policy, whatever the stack may send into its veth.
+TEST_P(Host, UnmarkedPacketsIntoAPodAreJudged) {
+  node().change_pod(1, [](auto& pod) { pod.ingress_set = POLICY_SET_DENY_ALL; });
+  const Packet packet = Eth{.dst = Node::pod_mac(1), .src = node().device_mac("pod1")} /
+                        header(who().outside, who().client) / Tcp{};
+  EXPECT_THAT(node().run(HOOK_to_pod, "pod1", packet), HasVerdict(VERDICT_DROP));
+}
+
+INSTANTIATE_FAMILIES(Host);
+
+}  // namespace
+}  // namespace bpfnet::test

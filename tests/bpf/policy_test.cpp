@@ -1,0 +1,183 @@
+// Policy: both directions judged in one pass, replies free, changes felt at the next packet.
+#include "tests/support/fixture.h"
+
+namespace bpfnet::test {
+namespace {
+
+constexpr uint32_t kSet = 20;
+constexpr uint32_t kClientIdentity = 1001;
+constexpr uint32_t kServerIdentity = 1002;
+
+class Policy : public DatapathFixture {
+ protected:
+  Outcome send(const Address& dst, const Packet& rest) {
+    return node().run(HOOK_from_pod, "pod1", from_pod(1) / Ip{.src = who().client, .dst = dst} / rest);
+  }
+  Outcome answer(const Packet& rest) {
+    return node().run(HOOK_from_pod, "pod2",
+                      from_pod(2) / Ip{.src = who().server, .dst = who().client} / rest);
+  }
+  void isolate_ingress(uint32_t pod, uint32_t set) {
+    node().change_pod(pod, [&](auto& record) { record.ingress_set = set, ++record.epoch; });
+  }
+  void isolate_egress(uint32_t pod, uint32_t set) {
+    node().change_pod(pod, [&](auto& record) { record.egress_set = set, ++record.epoch; });
+  }
+  const Packet syn_{Tcp{.sport = kClientPort, .dport = kServerPort}};
+  const Packet ack_{Tcp{.sport = kClientPort, .dport = kServerPort, .flags = ACK}};
+  const Packet syn_ack_{Tcp{.sport = kServerPort, .dport = kClientPort, .flags = SYN | ACK}};
+};
+
+// P4: an isolated pod without rules lets nothing in.
+TEST_P(Policy, IngressDenied) {
+  isolate_ingress(2, POLICY_SET_DENY_ALL);
+  const auto run = send(who().server, syn_);
+  EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(run.event.value().dst_endpoint, 2);
+  EXPECT_EQ(run.event.value().src_identity, kClientIdentity);
+  EXPECT_EQ(run.flow_delta, 0);
+}
+
+TEST_P(Policy, EgressDenied) {
+  isolate_egress(1, POLICY_SET_DENY_ALL);
+  EXPECT_THAT(send(who().server, syn_), Drops(DROP_POLICY_EGRESS));
+  EXPECT_THAT(send(who().outside, syn_), Drops(DROP_POLICY_EGRESS));
+}
+
+// P3: source egress and destination ingress must both allow.
+TEST_P(Policy, BothDirectionsMustAllow) {
+  isolate_egress(1, kSet);
+  isolate_ingress(2, kSet + 1);
+  node().add_policy(kSet, kServerIdentity, 6, kServerPort);
+  EXPECT_THAT(send(who().server, syn_), Drops(DROP_POLICY_INGRESS));
+  node().add_policy(kSet + 1, kClientIdentity, 6, kServerPort, 16, 42);
+  const auto run = send(who().server, syn_);
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_EQ(run.event.value().rule, 42U);
+}
+
+TEST_P(Policy, PortAndProtocolAreMatched) {
+  isolate_ingress(2, kSet);
+  node().add_policy(kSet, kClientIdentity, 6, kServerPort);
+  EXPECT_THAT(send(who().server, Packet(Tcp{.sport = 1, .dport = kServerPort + 1})),
+              Drops(DROP_POLICY_INGRESS));
+  EXPECT_THAT(send(who().server, Packet(Udp{.sport = 1, .dport = kServerPort})), Drops(DROP_POLICY_INGRESS));
+  EXPECT_THAT(send(who().server, syn_), HasVerdict(VERDICT_TO_ENDPOINT));
+}
+
+// P7: a range is prefixes over the port bits: 8080-8095 is one.
+TEST_P(Policy, PortRange) {
+  isolate_ingress(2, kSet);
+  node().add_policy(kSet, kClientIdentity, 6, 8080, 12);
+  EXPECT_THAT(send(who().server, Packet(Tcp{.sport = 1, .dport = 8095})), HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_THAT(send(who().server, Packet(Tcp{.sport = 2, .dport = 8096})), Drops(DROP_POLICY_INGRESS));
+  EXPECT_THAT(send(who().server, Packet(Tcp{.sport = 3, .dport = 8079})), Drops(DROP_POLICY_INGRESS));
+}
+
+TEST_P(Policy, EveryIdentityAndEveryProtocol) {
+  isolate_ingress(2, kSet);
+  node().add_policy(kSet, IDENTITY_ANY, 0, 0, 0, 9);
+  EXPECT_THAT(send(who().server, Packet(Udp{.sport = 1, .dport = 5})), HasVerdict(VERDICT_TO_ENDPOINT));
+  const Packet echo = from_pod(1) / Ip{.src = who().client, .dst = who().server} / Echo{.id = 5};
+  EXPECT_THAT(node().run(HOOK_from_pod, "pod1", echo), HasVerdict(VERDICT_TO_ENDPOINT));
+}
+
+TEST_P(Policy, DenyEntryWinsOverAWiderAllow) {
+  isolate_ingress(2, kSet);
+  node().add_policy(kSet, kClientIdentity, 0, 0, 0, 1);
+  node().add_policy(kSet, kClientIdentity, 6, kServerPort, 16, 2, POLICY_DENY);
+  const auto run = send(who().server, syn_);
+  EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(run.event.value().rule, 2U);
+  EXPECT_THAT(send(who().server, Packet(Tcp{.sport = 2, .dport = 1})), HasVerdict(VERDICT_TO_ENDPOINT));
+}
+
+// P11: egress is judged after translation, by the backend's address and port.
+TEST_P(Policy, EgressSeesTheBackend) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().server, kServerPort}}});
+  isolate_egress(1, kSet);
+  node().add_policy(kSet, kServerIdentity, 6, 80);
+  EXPECT_THAT(send(who().vip, Packet(Tcp{.sport = 1, .dport = 80})), Drops(DROP_POLICY_EGRESS));
+  node().add_policy(kSet, kServerIdentity, 6, kServerPort);
+  EXPECT_THAT(send(who().vip, Packet(Tcp{.sport = 1, .dport = 80})), HasVerdict(VERDICT_TO_ENDPOINT));
+}
+
+// P16: the answer passes whatever the answering pod may not do by itself.
+TEST_P(Policy, RepliesPassAnIsolatedSource) {
+  isolate_egress(2, POLICY_SET_DENY_ALL);
+  isolate_ingress(1, POLICY_SET_DENY_ALL);
+  send(who().server, syn_);
+  EXPECT_THAT(answer(syn_ack_), HasVerdict(VERDICT_TO_ENDPOINT));
+}
+
+// P17: a live connection which the new policy denies is cut at its next packet, in either direction.
+TEST_P(Policy, ChangeCutsALiveConnection) {
+  send(who().server, syn_);
+  answer(syn_ack_);
+  EXPECT_THAT(send(who().server, ack_), HasVerdict(VERDICT_TO_ENDPOINT));
+  isolate_ingress(2, POLICY_SET_DENY_ALL);
+  const auto run = send(who().server, ack_);
+  EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(run.flow_delta, -2);
+}
+
+TEST_P(Policy, ChangeCutsALiveConnectionAtAReply) {
+  send(who().server, syn_);
+  answer(syn_ack_);
+  isolate_egress(1, POLICY_SET_DENY_ALL);
+  const auto run = answer(Packet(Tcp{.sport = kServerPort, .dport = kClientPort, .flags = ACK}));
+  EXPECT_THAT(run, Drops(DROP_POLICY_EGRESS));
+  EXPECT_EQ(run.flow_delta, -2);
+}
+
+TEST_P(Policy, ChangeThatStillAllowsLosesNothing) {
+  send(who().server, syn_);
+  isolate_ingress(2, kSet);
+  node().add_policy(kSet, kClientIdentity, 6, kServerPort);
+  EXPECT_THAT(answer(syn_ack_), HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_THAT(send(who().server, ack_), HasVerdict(VERDICT_TO_ENDPOINT));
+  const auto flow = node().find_flow(key(who().client, kClientPort, who().server, kServerPort, 6)).value();
+  EXPECT_EQ(flow.dst_epoch, 2U);
+}
+
+// P13: the pod's own node is always let in; other nodes are not.
+TEST_P(Policy, OwnNodeIsExemptFromIngress) {
+  isolate_ingress(2, POLICY_SET_DENY_ALL);
+  const Packet probe = from_stack() / Ip{.src = who().node1, .dst = who().server} / Tcp{.dport = kServerPort};
+  EXPECT_THAT(node().run(HOOK_from_host, "bpfnet1", probe), HasVerdict(VERDICT_TO_ENDPOINT));
+  const Packet foreign =
+      from_wire() / Ip{.src = who().node2, .dst = who().server} / Tcp{.dport = kServerPort};
+  EXPECT_THAT(node().run(HOOK_from_uplink, "uplink", foreign), Drops(DROP_POLICY_INGRESS));
+}
+
+// P15: a pod cannot block itself.
+TEST_P(Policy, PodToItselfIsExempt) {
+  isolate_ingress(1, POLICY_SET_DENY_ALL);
+  isolate_egress(1, POLICY_SET_DENY_ALL);
+  EXPECT_THAT(send(who().client, syn_), HasVerdict(VERDICT_TO_ENDPOINT));
+}
+
+// P10: ipBlock: the longest prefix names the identity.
+TEST_P(Policy, CidrIdentityOfAnOutsidePeer) {
+  node().add_cidr(cidr(who().v4() ? "198.51.100.0/24" : "2001:db8:2::/64"), 500);
+  isolate_ingress(2, kSet);
+  node().add_policy(kSet, 500, 6, kServerPort);
+  const auto knock = [&](const Address& src) {
+    return node().run(HOOK_from_uplink, "uplink", from_wire() / Ip{.src = src, .dst = who().server} / syn_);
+  };
+  EXPECT_THAT(knock(who().outside), HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_THAT(knock(pick("203.0.113.1", "2001:db8:3::1")), Drops(DROP_POLICY_INGRESS));
+}
+
+TEST_P(Policy, WorldIsNeitherPodNorNode) {
+  isolate_egress(1, kSet);
+  node().add_policy(kSet, IDENTITY_WORLD, 0, 0, 0);
+  EXPECT_THAT(send(who().outside, syn_), HasVerdict(VERDICT_TO_NEXT_HOP));
+  EXPECT_THAT(send(who().remote, syn_), Drops(DROP_POLICY_EGRESS));
+  EXPECT_THAT(send(who().node2, syn_), Drops(DROP_POLICY_EGRESS));
+}
+
+INSTANTIATE_FAMILIES(Policy);
+
+}  // namespace
+}  // namespace bpfnet::test
