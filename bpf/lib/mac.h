@@ -7,6 +7,7 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/maps.h"
 #include "maps/abi/base.h"
 
 static __always_inline bool mac_is_zero(const struct mac *mac)
@@ -18,6 +19,16 @@ static __always_inline void eth_set(struct ethhdr *eth, const struct mac *dst, c
 {
 	__builtin_memcpy(eth->h_dest, dst->b, sizeof(eth->h_dest));
 	__builtin_memcpy(eth->h_source, src->b, sizeof(eth->h_source));
+}
+
+/* Byte by byte, since each read of `config` must stay a volatile one: the compiler sees only zeros there. */
+static __always_inline struct mac host_mac(void)
+{
+	struct mac mac;
+
+	for (__u32 i = 0; i < sizeof(mac.b); i++)
+		mac.b[i] = config.host_mac.b[i];
+	return mac;
 }
 
 /* Sends a frame back to where it came from. */

@@ -116,12 +116,16 @@ static __always_inline enum verdict answer_nd(struct __sk_buff *ctx, struct pack
 	struct mac asker;
 
 	__builtin_memset(&nd, 0, sizeof(nd));
+	if (bpf_skb_load_bytes(ctx, 0, &nd, offsetof(struct nd_packet, flags)))
+		return drop(pkt, DROP_TRUNCATED);
+	if (nd.type != ND_SOLICIT)
+		return pass(pkt);
 	if (bpf_skb_load_bytes(ctx, 0, &nd, offsetof(struct nd_packet, option)))
 		return drop(pkt, DROP_TRUNCATED);
 	if (nd.ip6.nexthdr != IPPROTO_ICMPV6 || nd.ip6.hop_limit != 255 || nd.code)
 		return drop(pkt, DROP_BAD_HEADER);
 	target = nd.target;
-	if (nd.type != ND_SOLICIT || addr_is_unspecified(&pkt->key.saddr) || is_own_address(&target, own))
+	if (addr_is_unspecified(&pkt->key.saddr) || is_own_address(&target, own))
 		return pass(pkt);
 	if (ctx->len != sizeof(nd) && bpf_skb_change_tail(ctx, sizeof(nd), 0))
 		return drop(pkt, DROP_REWRITE_FAILED);

@@ -5,6 +5,7 @@
 
 #include "bpf/lib/proto.h"
 
+#include "bpf/lib/mac.h"
 #include "bpf/stages/route.h"
 #include "bpf/stages/slots.h"
 #include "bpf/verdict.h"
@@ -92,8 +93,7 @@ static __always_inline void reply_route(struct __sk_buff *ctx, const struct pack
 		else if (pkt->hook == HOOK_to_uplink && conn->action == FLOW_TO_NEXT_HOP)
 			reply->out_ifindex = 0;
 		if (reply->out_ifindex == config.host_ifindex) {
-			__builtin_memcpy(&reply->smac, (const void *)&config.host_mac, sizeof(reply->smac));
-			__builtin_memcpy(&reply->dmac, (const void *)&config.host_mac, sizeof(reply->dmac));
+			reply->smac = reply->dmac = host_mac();
 		}
 	} else {
 		/* Resolved by the first answer. */

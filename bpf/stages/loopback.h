@@ -11,6 +11,7 @@
 __weak __noinline int from_loopback(struct __sk_buff *ctx, struct packet *pkt)
 {
 	void *data, *end;
+	struct mac mac;
 
 	if (!pkt)
 		return VERDICT_DROP;
@@ -23,7 +24,8 @@ __weak __noinline int from_loopback(struct __sk_buff *ctx, struct packet *pkt)
 	end = (void *)(long)ctx->data_end;
 	if (data + ETH_HLEN > end)
 		return drop(pkt, DROP_TRUNCATED);
-	eth_set(data, (const void *)&config.host_mac, (const void *)&config.host_mac);
+	mac = host_mac();
+	eth_set(data, &mac, &mac);
 	pkt->code = bpf_redirect(config.host_ifindex, 0);
 	return VERDICT_PASS;
 }

@@ -3,6 +3,7 @@
 #define BPFNET_STAGES_ROUTE_H
 
 #include "bpf/lib/identity.h"
+#include "bpf/lib/mac.h"
 #include "bpf/stages/next_hop.h"
 #include "bpf/connection.h"
 #include "bpf/verdict.h"
@@ -32,8 +33,7 @@ static __always_inline enum verdict route_to_host(struct connection *conn)
 		return VERDICT_NEXT;
 	}
 	conn->out_ifindex = config.host_ifindex;
-	__builtin_memcpy(&conn->smac, (const void *)&config.host_mac, sizeof(conn->smac));
-	__builtin_memcpy(&conn->dmac, (const void *)&config.host_mac, sizeof(conn->dmac));
+	conn->smac = conn->dmac = host_mac();
 	return VERDICT_NEXT;
 }
 
