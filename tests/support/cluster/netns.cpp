@@ -23,7 +23,7 @@ std::vector<std::string> words(std::string_view text) {
   return result;
 }
 
-std::string sysctl_path(std::string key) {
+std::string sysctl_path(const std::string& key) {
   return "/proc/sys/" + key;
 }
 

@@ -42,7 +42,7 @@ struct Prepared {
       const std::string text = *entry;
       if (!command.env.contains(text.substr(0, text.find('=')))) env_text.push_back(text);
     }
-    for (const auto& [key, value] : command.env) env_text.push_back(key + "=" + value);
+    for (const auto& [key, value] : command.env) env_text.push_back(fmt::format("{}={}", key, value));
     for (auto& text : env_text) env.push_back(text.data());
     env.push_back(nullptr);
   }
