@@ -1,0 +1,20 @@
+#pragma once
+
+#include "control/compile/images.h"
+#include "control/compile/policy_text.h"
+
+namespace bpfnet::compile {
+
+/// The datapath's view of a compiled image: the lookups of the BPF programs, by longest prefix, written
+/// plainly.
+uint32_t identity_of(const PolicyImage& image, const Address& address);
+
+/// True when the set lets `identity` through; `rule`, if given, is set to the rule that did.
+bool set_allows(const PolicyImage& image, uint32_t set, uint32_t identity, uint8_t proto, uint16_t port,
+                uint32_t* rule = nullptr);
+
+/// The verdict of endpoint `index` about a connection from (ingress) or to (egress) `peer`.
+bool image_allows(const PolicyImage& image, uint16_t index, Direction direction, const Address& peer,
+                  uint8_t proto, uint16_t port);
+
+}  // namespace bpfnet::compile
