@@ -27,8 +27,15 @@ struct Value {
   [[nodiscard]] const Value* find(std::string_view key) const;
 };
 
-/// A parsed document; owns all of its nodes.
+/// A parsed document; owns all of its nodes. Not to be copied: the nodes point to each other.
 struct Document {
+  Document() = default;
+  Document(Document&&) = default;
+  Document& operator=(Document&&) = default;
+  Document(const Document&) = delete;
+  Document& operator=(const Document&) = delete;
+  ~Document() = default;
+
   std::deque<Value> nodes;
   const Value* root = nullptr;
 };

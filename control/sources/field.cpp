@@ -66,7 +66,8 @@ Field Field::map(std::string_view key) const& {
 
 int Field::line() const {
   for (const Field* field = this; field != nullptr; field = field->parent_) {
-    if (field->value_ != nullptr) return field->value_->line;
+    // The parser places an empty value at whatever follows it.
+    if (*field) return field->value_->line;
   }
   return 0;
 }
@@ -167,7 +168,9 @@ std::optional<size_t> Field::one_of(std::initializer_list<std::string_view> choi
     const auto found = std::ranges::find(choices, value_->text);
     if (found != choices.end()) return static_cast<size_t>(found - choices.begin());
   }
-  refuse(fmt::format("is {}, expected {}", shown(), fmt::join(choices, ", ")));
+  std::vector<std::string_view> named(choices);
+  std::erase(named, "");  // accepted like a missing field, not advertised
+  refuse(fmt::format("is {}, expected {}", shown(), fmt::join(named, ", ")));
   return {};
 }
 

@@ -1,0 +1,185 @@
+// Objects that contradict each other: both places are named, and who has it keeps it.
+#include <gmock/gmock.h>
+
+#include "tests/unit/sources_directory.h"
+
+namespace bpfnet::sources {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string node_port_service(const std::string& name, const std::string& ip, const std::string& port) {
+  return "apiVersion: v1\nkind: Service\nmetadata: {name: " + name +
+         "}\nspec: {type: NodePort, clusterIP: " + ip + ", ports: [" + port + "]}\n";
+}
+
+std::string pod(const std::string& name, const std::string& ip, const std::string& phase = "Running") {
+  return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
+         ", labels: {app: x}}\nstatus: {phase: " + phase + ", podIP: " + ip + "}\n";
+}
+
+class Conflicts : public testing::Test {
+ protected:
+  // Takes the source up to date with what was written to `directory`.
+  void start() { source.emplace(open_source(directory)); }
+  void write(const std::string& name, std::string_view text) {
+    directory.write(name, text);
+    EXPECT_TRUE(source->poll(std::chrono::seconds(10)));
+  }
+  void remove(const std::string& name) {
+    directory.remove(name);
+    EXPECT_TRUE(source->poll(std::chrono::seconds(10)));
+  }
+  std::string cluster_ip(const std::string& name) {
+    const auto found = source->state().services.find({"default", name});
+    return found == source->state().services.end() ? "none" : found->second.cluster_ips.at(0).to_string();
+  }
+  std::vector<Address> pod_ips(const std::string& name) {
+    return source->state().pods.at({"default", name}).ips;
+  }
+
+  ManifestDirectory directory;
+  std::optional<FileSource> source;
+};
+
+TEST_F(Conflicts, AtStartTheFirstFileCounts) {
+  directory.write("b.yaml", service("web", "10.96.0.2"));
+  directory.write("a.yaml", service("web", "10.96.0.1"));
+  start();
+  EXPECT_EQ(cluster_ip("web"), "10.96.0.1");
+  ASSERT_EQ(complaints(*source).size(), 1u);
+  EXPECT_THAT(complaints(*source)[0], HasSubstr("b.yaml:1: Service default/web: is also defined at "));
+  EXPECT_THAT(complaints(*source)[0], HasSubstr("a.yaml:1, which counts; the object is not used"));
+}
+
+TEST_F(Conflicts, TheSecondTakesOverWhenTheFirstGoes) {
+  directory.write("a.yaml", service("web", "10.96.0.1"));
+  directory.write("b.yaml", service("web", "10.96.0.2"));
+  start();
+  remove("a.yaml");
+  EXPECT_EQ(cluster_ip("web"), "10.96.0.2");
+  EXPECT_THAT(complaints(*source), IsEmpty());
+}
+
+TEST_F(Conflicts, ALaterFileDoesNotReplaceWhatRuns) {
+  directory.write("b.yaml", service("web", "10.96.0.2"));
+  start();
+  write("a.yaml", service("web", "10.96.0.1"));
+  EXPECT_EQ(cluster_ip("web"), "10.96.0.2");
+  write("b.yaml", service("web", "10.96.0.3"));
+  EXPECT_EQ(cluster_ip("web"), "10.96.0.3") << "an edit does not cost it its name";
+}
+
+TEST_F(Conflicts, TwiceInOneFile) {
+  directory.write("a.yaml", service("web", "10.96.0.1") + "---\n" + service("web", "10.96.0.2"));
+  start();
+  EXPECT_EQ(cluster_ip("web"), "10.96.0.1");
+  EXPECT_THAT(complaints(*source),
+              ElementsAre(HasSubstr("a.yaml:8: Service default/web: is also defined at ")));
+}
+
+TEST_F(Conflicts, ClusterIpBelongsToWhoHasIt) {
+  directory.write("a.yaml", service("a", "10.96.0.1"));
+  directory.write("b.yaml", service("b", "10.96.0.2"));
+  start();
+  write("b.yaml", service("b", "10.96.0.1"));
+  EXPECT_EQ(cluster_ip("a"), "10.96.0.1");
+  EXPECT_EQ(cluster_ip("b"), "10.96.0.2") << "its last version that fits";
+  ASSERT_EQ(complaints(*source).size(), 1u);
+  EXPECT_THAT(
+      complaints(*source)[0],
+      HasSubstr("b.yaml:1: Service default/b: spec.clusterIP: 10.96.0.1 belongs to Service default/a ("));
+  EXPECT_THAT(complaints(*source)[0],
+              HasSubstr("a.yaml:1), which keeps it, expected one of its own; its last good version stays"));
+  write("a.yaml", service("a", "10.96.0.5"));
+  EXPECT_EQ(cluster_ip("a"), "10.96.0.5");
+  EXPECT_EQ(cluster_ip("b"), "10.96.0.1") << "free now";
+  EXPECT_THAT(complaints(*source), IsEmpty());
+}
+
+TEST_F(Conflicts, AnEarlierFileCannotTakeARunningAddress) {
+  directory.write("a.yaml", service("a", "10.96.0.1"));
+  directory.write("b.yaml", service("b", "10.96.0.2"));
+  start();
+  write("a.yaml", service("a", "10.96.0.2"));
+  EXPECT_EQ(cluster_ip("b"), "10.96.0.2");
+  EXPECT_EQ(cluster_ip("a"), "10.96.0.1");
+}
+
+TEST_F(Conflicts, TwoServicesMaySwapTheirAddressesInOneFile) {
+  directory.write("a.yaml", service("a", "10.96.0.1") + "---\n" + service("b", "10.96.0.2"));
+  start();
+  write("a.yaml", service("a", "10.96.0.2") + "---\n" + service("b", "10.96.0.1"));
+  EXPECT_EQ(cluster_ip("a"), "10.96.0.2");
+  EXPECT_EQ(cluster_ip("b"), "10.96.0.1");
+  EXPECT_THAT(complaints(*source), IsEmpty());
+}
+
+TEST_F(Conflicts, NodePorts) {
+  directory.write("a.yaml", node_port_service("a", "10.96.0.1", "{port: 80, nodePort: 30080}"));
+  directory.write("b.yaml", node_port_service("b", "10.96.0.2", "{port: 80, nodePort: 30080}"));
+  directory.write("c.yaml",
+                  node_port_service("c", "10.96.0.3", "{port: 80, nodePort: 30080, protocol: UDP}"));
+  start();
+  EXPECT_EQ(cluster_ip("b"), "none");
+  EXPECT_EQ(cluster_ip("c"), "10.96.0.3");
+  EXPECT_THAT(complaints(*source),
+              ElementsAre(HasSubstr("spec.ports.nodePort: 30080 TCP belongs to Service default/a (")));
+}
+
+TEST_F(Conflicts, ExternalAddressesAreSharedByPort) {
+  const auto external = [](const std::string& name, const std::string& ip, const std::string& port) {
+    return "apiVersion: v1\nkind: Service\nmetadata: {name: " + name + "}\nspec: {clusterIP: " + ip +
+           ", externalIPs: [203.0.113.1], ports: [{port: " + port + "}]}\n";
+  };
+  directory.write("a.yaml", external("a", "10.96.0.1", "80"));
+  directory.write("b.yaml", external("b", "10.96.0.2", "81"));
+  directory.write("c.yaml", external("c", "10.96.0.3", "80"));
+  start();
+  EXPECT_EQ(cluster_ip("b"), "10.96.0.2");
+  EXPECT_EQ(cluster_ip("c"), "none");
+}
+
+TEST_F(Conflicts, APodLosesOnlyTheAddress) {
+  directory.write("a.yaml", pod("a", "10.0.0.1"));
+  directory.write("b.yaml", pod("b", "10.0.0.1"));
+  start();
+  EXPECT_EQ(pod_ips("a").size(), 1u);
+  EXPECT_THAT(pod_ips("b"), IsEmpty());
+  EXPECT_EQ(source->state().pods.at({"default", "b"}).labels.at("app"), "x") << "policies still select it";
+  EXPECT_THAT(complaints(*source),
+              ElementsAre(HasSubstr("status.podIPs: 10.0.0.1 belongs to Pod default/a (")));
+  write("a.yaml", pod("a", "10.0.0.1", "Succeeded"));  // P21: its address may be another's
+  EXPECT_EQ(pod_ips("b").size(), 1u);
+  EXPECT_THAT(complaints(*source), IsEmpty());
+}
+
+TEST_F(Conflicts, NodesLoseOnlyTheRange) {
+  const auto node = [](const std::string& name) {
+    return "apiVersion: v1\nkind: Node\nmetadata: {name: " + name +
+           "}\nspec: {podCIDR: 10.1.0.0/24}\nstatus: {addresses: [{type: InternalIP, address: 192.0.2.1}]}\n";
+  };
+  directory.write("a.yaml", node("a") + "---\n" + node("b"));
+  start();
+  EXPECT_EQ(source->state().nodes.at("a").pod_cidrs.size(), 1u);
+  EXPECT_THAT(source->state().nodes.at("b").pod_cidrs, IsEmpty());
+  EXPECT_THAT(source->state().nodes.at("b").internal_ips, IsEmpty());
+  EXPECT_EQ(complaints(*source).size(), 2u);
+}
+
+TEST_F(Conflicts, AFileMovedKeepsItsObjectsWithoutAChange) {
+  directory.write("a.yaml", service("web", "10.96.0.1"));
+  start();
+  (void)source->take_changes();
+  std::filesystem::rename(directory.path() / "a.yaml", directory.path() / "z.yaml");
+  ASSERT_TRUE(wait_for(*source, [&] {
+    return source->state().services.contains({"default", "web"}) &&
+           source->state().services.at({"default", "web"}).origin.source.ends_with("z.yaml");
+  }));
+  EXPECT_TRUE(source->take_changes().empty());
+}
+
+}  // namespace
+}  // namespace bpfnet::sources

@@ -1,0 +1,167 @@
+// What a mistake costs while the agent runs: the last good version goes on.
+#include <gmock/gmock.h>
+
+#include "tests/unit/sources_directory.h"
+
+namespace bpfnet::sources {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+const model::ObjectName kWeb{"default", "web"};
+const model::ObjectName kPolicy{"default", "p"};
+
+std::string policy(const std::string& rule) {
+  return "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  podSelector: "
+         "{matchLabels: {app: web}}\n  ingress:\n  - " +
+         rule + "\n";
+}
+
+class LastGood : public testing::Test {
+ protected:
+  void write(const std::string& name, std::string_view text) {
+    directory.write(name, text);
+    EXPECT_TRUE(source.poll(std::chrono::seconds(10)));
+  }
+  std::string cluster_ip(const model::ObjectName& name = kWeb) {
+    const auto found = source.state().services.find(name);
+    return found == source.state().services.end() ? "none" : found->second.cluster_ips.at(0).to_string();
+  }
+
+  ManifestDirectory directory;
+  FileSource source = open_source(directory);
+};
+
+TEST_F(LastGood, RefusedObjectStaysAndIsNamed) {
+  write("a.yaml", service("web", "10.96.0.1"));
+  const uint64_t generation = source.generation();
+  write("a.yaml", service("web", "10.96.0.1", "http"));
+  EXPECT_EQ(source.state().services.at(kWeb).ports.at(0).port, 80);
+  EXPECT_EQ(source.generation(), generation);
+  EXPECT_THAT(complaints(source),
+              ElementsAre("a.yaml:6: Service default/web: spec.ports[0].port: is http, expected a "
+                          "number from 1 to 65535; its last good version stays"));
+  write("a.yaml", service("web", "10.96.0.1", "8080"));
+  EXPECT_EQ(source.state().services.at(kWeb).ports.at(0).port, 8080);
+  EXPECT_THAT(complaints(source), IsEmpty());
+}
+
+TEST_F(LastGood, TheRestOfTheFileApplies) {
+  write("a.yaml", service("web", "10.96.0.1", "http") + "---\n" + service("other", "10.96.0.2"));
+  EXPECT_EQ(cluster_ip(), "none");
+  EXPECT_EQ(cluster_ip({"default", "other"}), "10.96.0.2");
+}
+
+TEST_F(LastGood, SyntaxErrorCostsOneDocument) {
+  write("a.yaml", service("web", "10.96.0.1") + "---\n" + service("other", "10.96.0.2"));
+  write("a.yaml", "kind: [Service\n---\n" + service("other", "10.96.0.3"));
+  EXPECT_EQ(cluster_ip(), "10.96.0.1");
+  EXPECT_EQ(cluster_ip({"default", "other"}), "10.96.0.3");
+  ASSERT_EQ(complaints(source).size(), 1u);
+  EXPECT_THAT(complaints(source)[0], HasSubstr("not read; what stood here before stays"));
+}
+
+TEST_F(LastGood, StillStaysIfTheUnreadableDocumentChanges) {
+  write("a.yaml", service("web", "10.96.0.1"));
+  write("a.yaml", "kind: [Service\n");
+  write("a.yaml", "kind: [Service, x\n");
+  EXPECT_EQ(cluster_ip(), "10.96.0.1");
+  write("a.yaml", service("web", "10.96.0.4"));
+  EXPECT_EQ(cluster_ip(), "10.96.0.4");
+  write("a.yaml", "");
+  EXPECT_EQ(cluster_ip(), "none");
+}
+
+TEST_F(LastGood, AnObjectThatLostItsNameStays) {
+  write("a.yaml", service("web", "10.96.0.1"));
+  write("a.yaml", service("Web!", "10.96.0.1"));
+  EXPECT_EQ(cluster_ip(), "10.96.0.1");
+}
+
+TEST_F(LastGood, MakesWayForAGoodVersionElsewhere) {
+  write("a.yaml", service("web", "10.96.0.1"));
+  write("a.yaml", "kind: [Service\n");
+  write("b.yaml", service("web", "10.96.0.9"));
+  EXPECT_EQ(cluster_ip(), "10.96.0.9");
+  EXPECT_EQ(complaints(source).size(), 1u);
+}
+
+TEST_F(LastGood, PolicyDoesNotBecomeWeaker) {
+  write("p.yaml", policy("from: [{podSelector: {}}]"));
+  write("p.yaml", policy("form: [{podSelector: {}}]"));
+  EXPECT_EQ(source.state().policies.at(kPolicy).ingress.at(0).peers.size(), 1u);
+  EXPECT_THAT(complaints(source),
+              ElementsAre("p.yaml:7: NetworkPolicy default/p: spec.ingress[0].form: is not known "
+                          "here, expected ports, from; its last good version stays"));
+}
+
+TEST_F(LastGood, PolicyThatWasNeverGoodIsolates) {
+  write("p.yaml", policy("form: [{podSelector: {}}]"));
+  const model::NetworkPolicy& stand_in = source.state().policies.at(kPolicy);
+  EXPECT_TRUE(stand_in.isolates_ingress);
+  EXPECT_THAT(stand_in.ingress, IsEmpty());
+  EXPECT_TRUE(stand_in.pods.matches({{"app", "web"}}));
+  EXPECT_FALSE(stand_in.pods.matches({}));
+  EXPECT_THAT(complaints(source), ElementsAre(HasSubstr("; until then the pods it selects are isolated")));
+  write("p.yaml", policy("from: []"));
+  EXPECT_EQ(source.state().policies.at(kPolicy).ingress.size(), 1u);
+}
+
+TEST_F(LastGood, PodThatWasNeverGoodKeepsItsLabels) {
+  write("pod.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}}\nstatus: {podIP: 10.0.0}\n");
+  EXPECT_EQ(source.state().pods.at(kWeb).labels.at("app"), "web");
+  EXPECT_THAT(complaints(source), ElementsAre(HasSubstr("; until then the pod is known by its labels only")));
+}
+
+TEST_F(LastGood, RemovalOfARefusedObjectRemovesIt) {
+  write("a.yaml", service("web", "10.96.0.1"));
+  write("a.yaml", service("web", "10.96.0"));
+  EXPECT_EQ(cluster_ip(), "10.96.0.1");
+  write("a.yaml", service("other", "10.96.0.2"));
+  EXPECT_EQ(cluster_ip(), "none");
+}
+
+TEST_F(LastGood, LineNumbersFollowWithoutAChange) {
+  write("a.yaml", service("web", "10.96.0.1") + "---\n" + service("other", "10.96.0.2", "x"));
+  const uint64_t generation = source.generation();
+  (void)source.take_changes();
+  write("a.yaml",
+        "# one\n# two\n" + service("web", "10.96.0.1") + "---\n" + service("other", "10.96.0.2", "x"));
+  EXPECT_EQ(source.generation(), generation);
+  EXPECT_TRUE(source.take_changes().empty());
+  EXPECT_EQ(source.state().services.at(kWeb).origin.line, 3);
+  EXPECT_THAT(complaints(source), ElementsAre(HasSubstr("a.yaml:15: Service default/other")));
+}
+
+TEST_F(LastGood, ChangesNameWhatChanged) {
+  write("a.yaml", service("web", "10.96.0.1") + "---\n" + service("other", "10.96.0.2"));
+  Changes changes = source.take_changes();
+  EXPECT_THAT(changes.services, ElementsAre(model::ObjectName{"default", "other"}, kWeb));
+  EXPECT_THAT(changes.namespaces, ElementsAre("default"));
+  write("a.yaml", service("web", "10.96.0.1") + "---\n" + service("other", "10.96.0.3"));
+  changes = source.take_changes();
+  EXPECT_THAT(changes.services, ElementsAre(model::ObjectName{"default", "other"}));
+  EXPECT_THAT(changes.namespaces, IsEmpty());
+  write("a.yaml", "");
+  changes = source.take_changes();
+  EXPECT_EQ(changes.services.size(), 2u);
+  EXPECT_THAT(changes.namespaces, ElementsAre("default"));
+  EXPECT_THAT(source.state().namespaces, IsEmpty());
+}
+
+TEST_F(LastGood, NamespacesAreImpliedUntilTheyAreWritten) {
+  write("a.yaml", service("web, namespace: shop", "10.96.0.1"));
+  EXPECT_EQ(source.state().namespaces.at("shop").labels,
+            (model::Labels{{"kubernetes.io/metadata.name", "shop"}}));
+  write("n.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: blue}}\n");
+  EXPECT_EQ(source.state().namespaces.at("shop").labels.at("team"), "blue");
+  directory.remove("n.yaml");
+  ASSERT_TRUE(source.poll(std::chrono::seconds(10)));
+  EXPECT_FALSE(source.state().namespaces.at("shop").labels.contains("team"));
+}
+
+}  // namespace
+}  // namespace bpfnet::sources
