@@ -95,6 +95,9 @@ Status unmount_bpffs(const std::string& dir) {
     if (!is_our_mount(point)) continue;
     auto left = list_directory(point);
     if (!left) return pass(left);
+    // The kernel puts two iterators into every bpffs.
+    std::erase_if(*left,
+                  [](const std::string& name) { return name == "maps.debug" || name == "progs.debug"; });
     if (!left->empty()) continue;
     if (::umount2(point.c_str(), 0) != 0) return fail_errno(errno, "bpffs {}: unmount", point);
     if (point != kSystemBpffs) ::rmdir(point.c_str());  // fails where the user keeps it for other things

@@ -5,8 +5,10 @@
 #include <spdlog/spdlog.h>
 #include <sys/random.h>
 
-#include <bit>
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <ctime>
 
 #include "base/fd.h"
@@ -26,13 +28,23 @@ std::string link_dir(const std::string& pin_dir) {
   return layout_dir(pin_dir) + "/links";
 }
 
+/// libbpf's warnings, the verifier's log among them. Most answer questions (is there a qdisc yet?); they are
+/// shown when a load fails.
+std::string& libbpf_warnings() {
+  static std::string text;
+  return text;
+}
+
 int print_libbpf(libbpf_print_level level, const char* format, va_list arguments) {
-  char text[4096];
+  char text[16384];
   const int size = vsnprintf(text, sizeof(text), format, arguments);
   std::string_view line(text, size > 0 ? std::min<size_t>(static_cast<size_t>(size), sizeof(text) - 1) : 0);
+  if (level == LIBBPF_WARN) {
+    libbpf_warnings().append(line);
+    if (libbpf_warnings().size() > 2 * sizeof(text)) libbpf_warnings().erase(0, sizeof(text));
+  }
   while (line.ends_with('\n')) line.remove_suffix(1);
-  // What libbpf warns of comes back as an error of ours with the object's name; this is the detail to it.
-  spdlog::log(level == LIBBPF_WARN ? spdlog::level::info : spdlog::level::trace, "libbpf: {}", line);
+  spdlog::log(level == LIBBPF_WARN ? spdlog::level::debug : spdlog::level::trace, "{}", line);
   return 0;
 }
 
@@ -146,8 +158,11 @@ Status Datapath::State::load(const DatapathOptions& options) {
   // The variable is const volatile to the programs; user space sets it until load freezes it.
   std::memcpy(const_cast<datapath_config*>(const_cast<const datapath_config*>(&skeleton->rodata->config)),
               &config, sizeof(config));
-  if (const int rc = bpfnet_bpf::load(skeleton.get()); rc != 0)
+  libbpf_warnings().clear();
+  if (const int rc = bpfnet_bpf::load(skeleton.get()); rc != 0) {
+    spdlog::error("datapath: the kernel's words to the failed load:\n{}", libbpf_warnings());
     return fail_errno(rc, "datapath: load (the kernel refused a program or a map; its words are in the log)");
+  }
 
   auto opened = maps::Maps::from_fds([this](const char* name) {
     const bpf_map* map = bpf_object__find_map_by_name(skeleton->obj, name);

@@ -56,8 +56,9 @@ TEST(HashMap, AFullMapNamesItselfTheKeyAndItsSize) {
   ASSERT_TRUE(map.put(make_policy_key(7, 256, IPPROTO_TCP, 79, 16), 1));
   const auto status = map.put(make_policy_key(7, 256, IPPROTO_TCP, 80, 16), 1);
   ASSERT_FALSE(status);
-  EXPECT_THAT(status.error().message,
-              HasSubstr("map policy: update {set 7, identity 256, tcp/80}: full, it has room for 1 entries: E2BIG"));
+  EXPECT_THAT(
+      status.error().message,
+      HasSubstr("map policy: update {set 7, identity 256, tcp/80}: full, it has room for 1 entries: E2BIG"));
 }
 
 TEST(HashMap, ReadsMoreThanOneBatch) {
