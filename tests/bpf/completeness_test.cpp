@@ -12,6 +12,7 @@ const std::map<int, std::string>& unreachable() {
   static const std::map<int, std::string> reasons = {
       {DROP_NONE, "not a drop"},
       {DROP_REWRITE_FAILED, "a helper fails only when the kernel cannot copy a shared packet"},
+      {DROP_NO_MEMORY, "the kernel has memory for the few flows of a test"},
       {DROP_NO_NEIGHBOUR,
        "the next hop's address is asked for by redirect_neigh, which the test run does not execute"},
   };

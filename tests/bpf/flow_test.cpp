@@ -174,16 +174,17 @@ TEST_P(Flow, HalfOpenGoesBeforeClosing) {
   EXPECT_EQ(state_of(small, tuple(1)), FLOW_CLOSING);
 }
 
-TEST_P(Flow, AHashTableWithoutRoomIsNamed) {
-  // The pool's nodes have room for both entries of every pair; here the outside may not fill what is left.
+// A pair is made whole or not at all, also when the hash table itself has no room.
+TEST_P(Flow, AHashTableWithoutRoomLeavesNothingBehind) {
   auto& small = pooled_node(1, small_table(4));
   flow filler{};
-  for (uint16_t i = 0; i < 8; ++i)
+  for (uint16_t i = 0; i < 7; ++i)
     must(small.maps().flows.put(key(who().gateway, i, who().outside, i, 17), filler));
   const auto refused = there_on(small, SYN, 1);
-  EXPECT_THAT(refused, HasVerdict(VERDICT_DROP));
-  EXPECT_EQ(refused.reason(), DROP_NO_MEMORY);
+  EXPECT_THAT(refused, Drops(DROP_FLOW_TABLE_FULL));
   EXPECT_EQ(refused.flow_delta, 0);
+  EXPECT_EQ(small.table().live, 0U);
+  EXPECT_EQ(must(small.maps().endpoint_usages.get(1)).flows, 0U);
 }
 
 INSTANTIATE_FAMILIES(Flow);

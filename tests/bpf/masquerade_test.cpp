@@ -135,8 +135,16 @@ TEST_P(Masquerade, OffByConfiguration) {
                                    Udp{.sport = 5, .dport = 53}));
 }
 
-TEST_P(Masquerade, SctpPortCannotBeTranslated) {
-  EXPECT_THAT(out(Packet(Sctp{.sport = 5, .dport = 6})), Drops(DROP_SCTP_PORT));
+// Only the address is translated: an SCTP checksum covers the ports and not the addresses.
+TEST_P(Masquerade, SctpKeepsItsPort) {
+  EXPECT_THAT(out(Packet(Sctp{.sport = 5, .dport = 6})),
+              Sends(VERDICT_TO_NEXT_HOP,
+                    Ip{.src = who().node1, .dst = who().outside, .ttl = 63} / Sctp{.sport = 5, .dport = 6}));
+}
+
+TEST_P(Masquerade, SctpWhosePortIsTakenIsRefused) {
+  out(Packet(Sctp{.sport = 5, .dport = 6}));
+  EXPECT_THAT(out_of(node(), 2, who().server, Packet(Sctp{.sport = 5, .dport = 6})), Drops(DROP_SCTP_PORT));
 }
 
 // The host's own flow to the same peer must not take over the port which a pod holds.

@@ -104,7 +104,7 @@ TEST_P(Parse, MulticastIsNotRouted) {
 
 TEST_P(Parse, LaterFragmentFollowsItsFirst) {
   const Packet whole = headers() / Udp{.sport = 5, .dport = 53} / Payload::of_size(2000);
-  const auto pieces = fragments(from_pod(1) / whole, 1480, 77);
+  const auto pieces = fragments(from_pod(1) / whole, 1400, 77);
   ASSERT_EQ(pieces.size(), 2U);
   EXPECT_THAT(node().run(HOOK_from_pod, "pod1", pieces[0]), HasVerdict(VERDICT_TO_ENDPOINT));
   const auto second = node().run(HOOK_from_pod, "pod1", pieces[1]);
@@ -114,14 +114,14 @@ TEST_P(Parse, LaterFragmentFollowsItsFirst) {
 
 TEST_P(Parse, LaterFragmentAlone) {
   const Packet whole = headers() / Udp{.sport = 5, .dport = 53} / Payload::of_size(2000);
-  const auto pieces = fragments(from_pod(1) / whole, 1480, 78);
+  const auto pieces = fragments(from_pod(1) / whole, 1400, 78);
   EXPECT_THAT(node().run(HOOK_from_pod, "pod1", pieces.at(1)), Drops(DROP_FRAGMENT_UNKNOWN));
 }
 
 TEST_P(Parse, FragmentsOfAnotherDatagramAreNotMixed) {
   const Packet whole = headers() / Udp{.sport = 5, .dport = 53} / Payload::of_size(2000);
-  node().run(HOOK_from_pod, "pod1", fragments(from_pod(1) / whole, 1480, 79).at(0));
-  EXPECT_THAT(node().run(HOOK_from_pod, "pod1", fragments(from_pod(1) / whole, 1480, 80).at(1)),
+  node().run(HOOK_from_pod, "pod1", fragments(from_pod(1) / whole, 1400, 79).at(0));
+  EXPECT_THAT(node().run(HOOK_from_pod, "pod1", fragments(from_pod(1) / whole, 1400, 80).at(1)),
               Drops(DROP_FRAGMENT_UNKNOWN));
 }
 
@@ -129,7 +129,7 @@ TEST_P(Parse, ServiceFragmentsKeepTheirBackend) {
   node().add_service({.address = who().vip, .port = 53, .proto = 17, .backends = {{who().server, 5353}}});
   const Packet whole = Packet(Ip{.src = who().client, .dst = who().vip}) / Udp{.sport = 5, .dport = 53} /
                        Payload::of_size(2000);
-  for (const auto& piece : fragments(from_pod(1) / whole, 1480, 81)) {
+  for (const auto& piece : fragments(from_pod(1) / whole, 1400, 81)) {
     const auto run = node().run(HOOK_from_pod, "pod1", piece);
     EXPECT_THAT(run, HasVerdict(VERDICT_TO_ENDPOINT));
     EXPECT_TRUE(run.packet.find<Ip4>() ? run.packet.at<Ip4>().dst == who().server

@@ -351,7 +351,7 @@ Packet neighbour_advert(const Address& target, const Mac& mac) {
   put_ip6(body, target);
   put16(body, 0x0201);
   put_mac(body, mac);
-  return Icmp6{.type = 136, .id = 0x6000} / Payload(std::move(body));
+  return Icmp6{.type = 136, .id = 0xe000} / Payload(std::move(body));
 }
 
 std::vector<Packet> fragments(const Packet& packet, uint16_t size, uint16_t id) {

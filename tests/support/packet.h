@@ -225,6 +225,7 @@ Packet operator/(Packet packet, const B& inner) {
 Payload quote(const Packet& packet, size_t max = 128);
 /// ICMPv6 neighbour solicitation (RFC 4861 4.3); a zero `mac` leaves out the source link-layer option.
 Packet neighbour_solicit(const Address& target, const Mac& mac);
+/// The answer of a router: flags R, S and O set.
 Packet neighbour_advert(const Address& target, const Mac& mac);
 /// The fragments of a whole packet, each with at most `size` bytes (a multiple of 8) of the datagram.
 std::vector<Packet> fragments(const Packet& packet, uint16_t size, uint16_t id);

@@ -134,7 +134,7 @@ json Node::ctl(const std::vector<std::string>& args) const {
 std::string Node::cni_config(const std::string& version, const std::string& extra) const {
   json config = {{"cniVersion", version},
                  {"name", "pods"},
-                 {"type", "bpfnet"},
+                 {"type", "bpfnet-cni"},
                  {"socket", socket()},
                  {"stateDir", dir("state")}};
   config.merge_patch(json::parse(extra));
