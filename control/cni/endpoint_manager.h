@@ -25,9 +25,9 @@ struct LiveEndpoint {
 enum class AddStep : uint8_t {
   kRecorded,   ///< endpoint in the store, state creating
   kLeased,     ///< its addresses too
-  kLinked,     ///< the veth pair exists
+  kLinked,     ///< the veth pair exists, both sides down
+  kPublished,  ///< programs attached, in the maps
   kAddressed,  ///< addresses and routes in the pod, both sides up
-  kPublished,  ///< in the maps
   kReady,      ///< state ready
 };
 std::string_view to_string(AddStep step);
@@ -40,7 +40,8 @@ class EndpointHooks {
   /// Whether endpoints can be made now (first sync applied). The error tells what is missing.
   virtual Status ready() { return ok(); }
   /// Attach the programs, write endpoint, addresses, services and policy; return when all of it was read
-  /// back from the maps. Must be repeatable.
+  /// back from the maps. Both sides of the pair are still down: nothing passes before its verdict is in
+  /// place. Must be repeatable.
   virtual Status publish(const LiveEndpoint& endpoint) = 0;
   /// Take everything out of the maps again; the device may be gone already. Must be repeatable.
   virtual Status withdraw(const ipam::EndpointRecord& endpoint) = 0;
@@ -80,7 +81,8 @@ class EndpointManager {
   /// that saw no agent may have written its file after recover().
   void finish_pending_deletes();
   /// Forgets the endpoint of a vanished host device (the netns died without a DEL). False: not ours, or
-  /// the device is there.
+  /// the device is there. Calls the hooks and waits for a call of the container that is under way: not for
+  /// the thread that the hooks wait for.
   Result<bool> device_vanished(const std::string& host_ifname);
   /// The ready endpoints whose devices exist.
   Result<std::vector<LiveEndpoint>> endpoints() const;
@@ -91,9 +93,12 @@ class EndpointManager {
   EndpointManager(Options options, Fd own_netns, ipam::Store& store, ipam::Allocator& allocator,
                   EndpointHooks& hooks);
 
-  CniResult<void> refuse_conflicts(const AddRequest& request) const;
-  CniResult<std::vector<Address>> lease(const AddRequest& request);
-  CniResult<LiveEndpoint> build(const AddRequest& request, ipam::EndpointRecord& record, int netns_fd);
+  CniResult<void> clear_leftovers(const AttachmentKey& key);
+  CniResult<void> claim(ipam::EndpointRecord& record);
+  [[nodiscard]] CniResult<void> refuse_conflict(const ipam::EndpointRecord& wanted,
+                                                const ipam::EndpointRecord& present) const;
+  CniResult<void> lease(const AddRequest& request, ipam::EndpointRecord& record);
+  CniResult<void> build(const AddRequest& request, ipam::EndpointRecord& record, int netns_fd);
   Status remove(const ipam::EndpointRecord& record);
   Status remove_key(const AttachmentKey& key);
 
@@ -102,7 +107,7 @@ class EndpointManager {
   ipam::Store& store_;
   ipam::Allocator& allocator_;
   EndpointHooks& hooks_;
-  std::mutex host_ports_;  ///< from the look for conflicts to the record that claims the ports
+  std::mutex claims_;
   std::mutex locks_mutex_;
   std::map<std::string, std::weak_ptr<std::mutex>> locks_;  ///< by container ID
 };
