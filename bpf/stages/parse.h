@@ -31,7 +31,8 @@ static __always_inline bool parse_ports(void *l4, void *end, __u32 room, struct 
 	if (pkt->key.proto == IPPROTO_UDP) {
 		struct udphdr *udp = l4;
 
-		if ((void *)(udp + 1) > end || room < sizeof(*udp) || bpf_ntohs(udp->len) < sizeof(*udp))
+		if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) ||
+		    bpf_ntohs(udp->len) > room)
 			return false;
 		pkt->key.sport = udp->source;
 		pkt->key.dport = udp->dest;

@@ -117,6 +117,9 @@ static __always_inline enum verdict read_ports(struct __sk_buff *ctx, struct pac
 			return drop(pkt, DROP_TRUNCATED);
 		if (!inner && h->proto == IPPROTO_UDP && bpf_ntohs(*(__be16 *)(header + 4)) < 8)
 			return drop(pkt, DROP_BAD_HEADER);
+		if (!inner && h->proto == IPPROTO_UDP && !h->fragmented &&
+		    bpf_ntohs(*(__be16 *)(header + 4)) > h->end - h->offset)
+			return drop(pkt, DROP_TRUNCATED);
 	} else {
 		if (bpf_skb_load_bytes(ctx, h->offset, header, sizeof(header)))
 			return drop(pkt, DROP_TRUNCATED);
