@@ -31,6 +31,13 @@ static __always_inline bool flow_is_stale(const struct flow *flow, const struct 
 	return state && state->generation != flow->backend_generation;
 }
 
+/* Where a flow may enter is part of it. What enters from the outside or the host has no fixed place, but a
+ * pod's veth is none: a pod cannot join a connection of others by forging their tuple. */
+static __always_inline bool flow_enters_here(const struct flow *flow, const struct packet *pkt, __u32 ifindex)
+{
+	return flow->in_ifindex ? flow->in_ifindex == ifindex : pkt->hook != HOOK_from_pod;
+}
+
 /* This packet may come in here and changes nothing about its flow. */
 static __always_inline bool flow_is_settled(const struct flow *flow, const struct packet *pkt, __u32 ifindex)
 {
@@ -39,7 +46,7 @@ static __always_inline bool flow_is_settled(const struct flow *flow, const struc
 	if (flow->state != FLOW_ESTABLISHED &&
 	    (pkt->key.proto == IPPROTO_TCP || flow->state != FLOW_NEW || flow->flags & FLOW_IS_REPLY))
 		return false;
-	if (flow->in_ifindex && flow->in_ifindex != ifindex)
+	if (!flow_enters_here(flow, pkt, ifindex))
 		return false;
 	return flow_is_judged(flow) && !flow_is_stale(flow, pkt);
 }

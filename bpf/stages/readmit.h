@@ -45,7 +45,7 @@ __weak __noinline int readmit(struct __sk_buff *ctx, struct packet *pkt)
 	flow = bpf_map_lookup_elem(&flows, &pkt->key);
 	if (!flow)
 		return VERDICT_NEXT;
-	if (flow->in_ifindex && flow->in_ifindex != ctx->ifindex)
+	if (!flow_enters_here(flow, pkt, ctx->ifindex))
 		return drop(pkt, DROP_SPOOFED);
 	pkt->service = flow->service;
 	if (flow_is_judged(flow))
