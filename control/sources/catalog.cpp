@@ -235,7 +235,7 @@ void Catalog::publish(Map& map, const Key& key, const Candidate* winner, std::se
 }
 
 void Catalog::publish(const Identity& identity) {
-  const auto& [kind, name] = identity;
+  const model::ObjectName& name = identity.second;  // no structured binding: clang 14 cannot capture one
   const Candidate* winner = used_candidate(identity);
   const auto publish_namespaced = [&](auto& map, std::set<model::ObjectName>& changed) {
     const bool before = map.contains(name);
@@ -247,7 +247,7 @@ void Catalog::publish(const Identity& identity) {
     if (count == 0) objects_in_.erase(name.ns);
     publish_namespace(name.ns);
   };
-  switch (kind) {
+  switch (identity.first) {
     case Kind::kNamespace:
       return publish_namespace(name.name);
     case Kind::kNode:

@@ -17,15 +17,30 @@ namespace {
 
 constexpr off_t kMaxFileSize = 256 << 20;
 
-// The kernel grants no read lease on a file that somebody has open for writing. Where it grants none at all
-// (another owner's file, some file systems) we trust in the writer's close.
-bool is_being_written(int fd) {
-  // The break of a lease would otherwise end us by SIGIO; SIGURG is ignored by default.
-  fcntl(fd, F_SETSIG, SIGURG);
-  if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0) return errno == EAGAIN;
-  fcntl(fd, F_SETLEASE, F_UNLCK);
-  return false;
-}
+// Nobody writes to the file while this lives: a writer that opens it meanwhile waits, as for any lease.
+class ReadLease {
+ public:
+  explicit ReadLease(int fd) : fd_(fd) {
+    // The break of a lease would otherwise end us by SIGIO; SIGURG is ignored by default.
+    fcntl(fd, F_SETSIG, SIGURG);
+    held_ = fcntl(fd, F_SETLEASE, F_RDLCK) == 0;
+    // Where no lease is to be had at all (another owner's file, some file systems) we trust in the writer's
+    // close.
+    denied_ = !held_ && errno == EAGAIN;
+  }
+  ReadLease(const ReadLease&) = delete;
+  ReadLease& operator=(const ReadLease&) = delete;
+  ~ReadLease() {
+    if (held_) fcntl(fd_, F_SETLEASE, F_UNLCK);
+  }
+  /// Somebody has the file open for writing.
+  [[nodiscard]] bool denied() const { return denied_; }
+
+ private:
+  int fd_;
+  bool held_ = false;
+  bool denied_ = false;
+};
 
 int read_all(int fd, size_t size, std::string& text) {
   text.resize(size + 1);  // one more than expected, so that the end is seen by the first read
@@ -77,7 +92,8 @@ ManifestFile::State ManifestFile::refresh(Catalog& catalog) {
     fail("is not a regular file", false);
     return State::kPresent;
   }
-  if (!is_link(path_) && is_being_written(fd.get())) {
+  const ReadLease lease(fd.get());
+  if (lease.denied() && !is_link(path_)) {
     fail("is open for writing; it is read when its writer closes it", true);
     return State::kPresent;
   }

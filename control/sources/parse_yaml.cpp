@@ -19,7 +19,7 @@ class YamlEvents : public YAML::EventHandler {
  public:
   explicit YamlEvents(Document& document) : builder_(document) {}
 
-  void OnDocumentStart(const YAML::Mark& /*mark*/) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override { start_ = mark; }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     builder_.null(line_of(mark), anchor);
@@ -43,7 +43,10 @@ class YamlEvents : public YAML::EventHandler {
   }
   void OnMapEnd() override { builder_.end(); }
 
+  [[nodiscard]] const YAML::Mark& start() const { return start_; }
+
  private:
+  YAML::Mark start_;
   TreeBuilder builder_;
 };
 
@@ -60,10 +63,14 @@ ParsedText parse_yaml(std::string_view text) {
   std::istringstream stream{std::string(text)};
   try {
     YAML::Parser parser(stream);
+    int last_start = -1;
     while (parser) {
       Document document;
       YamlEvents events(document);
       if (!parser.HandleNextDocument(events)) break;
+      // A stray `,` or `}` between documents is never consumed by yaml-cpp, which would go on for ever.
+      if (events.start().pos == last_start) throw SyntaxError{line_of(events.start()), "unexpected text"};
+      last_start = events.start().pos;
       if (document.root != nullptr && document.root->kind != Value::Kind::kNull) {
         result.documents.push_back(std::move(document));
       }
