@@ -42,7 +42,7 @@ class Cni : public testing::Test {
   static CniCall call(const std::string& command, const Netns& netns, const std::string& config = {}) {
     return {.command = command, .container_id = netns.name(), .netns = netns.path(), .config = config};
   }
-  static std::string with(const std::string& version, json extra) {
+  static std::string with(const std::string& version, const json& extra) {
     return node().cni_config(version, extra.dump());
   }
   void TearDown() override { expect_nothing_left(); }

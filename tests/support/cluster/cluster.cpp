@@ -17,7 +17,8 @@ using nlohmann::json;
 /// A container id as runtimes make them: 64 hex digits, here telling the pod's name.
 std::string container_id(const std::string& node, const std::string& pod) {
   std::string id;
-  for (const char c : fmt::format("{}/{}", node, pod)) id += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  for (const char c : fmt::format("{}/{}", node, pod))
+    id += fmt::format("{:02x}", static_cast<unsigned char>(c));
   id.resize(64, '0');
   return id;
 }
