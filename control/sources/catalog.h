@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "control/sources/changes.h"
 #include "control/sources/claims.h"
 #include "control/sources/decode.h"
-#include "control/sources/files.h"
 
 namespace bpfnet::sources {
 

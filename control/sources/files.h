@@ -4,27 +4,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <set>
-#include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "control/model/objects.h"
+#include "control/sources/changes.h"
 #include "control/sources/problem.h"
 
 namespace bpfnet::sources {
-
-/// The objects that were added, changed or removed since a source was last asked.
-struct Changes {
-  std::set<std::string> namespaces;
-  std::set<std::string> nodes;
-  std::set<model::ObjectName> pods;
-  std::set<model::ObjectName> services;
-  std::set<model::ObjectName> slices;
-  std::set<model::ObjectName> policies;
-  bool operator==(const Changes&) const = default;
-  [[nodiscard]] bool empty() const { return *this == Changes{}; }
-};
 
 /// Network state from a directory of Kubernetes manifests (*.yaml, *.yml, *.json; not its subdirectories, not
 /// hidden files), watched by inotify. docs/manifests.md says what is read and what a mistake costs.
