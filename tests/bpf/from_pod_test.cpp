@@ -105,7 +105,7 @@ TEST_P(FromPod, MidstreamTcpThroughMasqueradeHasNoFlow) {
 }
 
 TEST_P(FromPod, TtlExceededIsToldToThePod) {
-  const Packet packet = ip_to(who().remote, 1) / Udp{.sport = 5, .dport = 33434} / Payload("probe");
+  const Packet packet = ip_to(who().remote, 1) / Udp{.sport = 5, .dport = 33434} / Payload("traceroute-1");
   const auto run = from_client(packet);
   EXPECT_EQ(run.reason(), DROP_TTL_EXCEEDED);
   const Eth back{.dst = Node::pod_mac(1), .src = node().device_mac("pod1")};

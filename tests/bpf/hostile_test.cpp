@@ -105,39 +105,40 @@ class Hostile : public DatapathFixture {
   void check(enum hook hook, const char* device, const Bytes& bytes) {
     const auto run = node().try_run(hook, device, bytes, {.light = true});
     if (!run) return;  // the kernel itself refuses so short a packet
-    SCOPED_TRACE(testing::Message() << "hook " << hook << " sent\n"
-                                    << Packet::parse(bytes).describe() << "saw "
-                                    << testing::PrintToString(*run));
-    if (hook == HOOK_xdp_uplink) {
-      check_xdp(*run, bytes);
-    } else {
-      check_tc(hook, *run, bytes);
-    }
+    const std::string wrong = hook == HOOK_xdp_uplink ? judge_xdp(*run, bytes) : judge_tc(hook, *run, bytes);
+    if (wrong.empty()) return;
+    ADD_FAILURE() << wrong << "\nhook " << hook << " was given\n"
+                  << Packet::parse(bytes).describe() << "and made of it\n"
+                  << testing::PrintToString(*run);
   }
 
-  static void check_xdp(const Outcome& run, const Bytes& bytes) {
-    EXPECT_NE(run.code, XDP_ABORTED);
+  /// What is wrong with what a program did; empty when nothing is.
+  static std::string judge_xdp(const Outcome& run, const Bytes& bytes) {
+    if (run.code == XDP_ABORTED) return "XDP_ABORTED";
     const bool sent_on = run.code != XDP_PASS && run.code != XDP_DROP;
-    EXPECT_TRUE(!sent_on || well_formed(bytes)) << "a malformed packet was sent on";
+    return sent_on && !well_formed(bytes) ? "a malformed packet was sent on" : "";
   }
 
-  void check_tc(enum hook hook, const Outcome& run, const Bytes& bytes) {
+  std::string judge_tc(enum hook hook, const Outcome& run, const Bytes& bytes) {
+    if (!run.event) return "no event: not every packet ends in finish()";
     const auto before = well_formed(bytes);
-    ASSERT_TRUE(run.event) << "every packet ends in finish()";
     const int verdict = run.verdict();
-    const bool shot = run.code == TC_ACT_SHOT || run.code == TC_ACT_REDIRECT;
-    EXPECT_TRUE(verdict != VERDICT_DROP || shot);
-    const bool own_way = hook == HOOK_from_pod && verdict == VERDICT_PASS && before;
-    EXPECT_FALSE(own_way && !is_neighbour_discovery(bytes, *before)) << "a pod's packet went to the stack";
+    if (verdict == VERDICT_DROP && run.code != TC_ACT_SHOT && run.code != TC_ACT_REDIRECT)
+      return "a drop goes on";
+    if (hook == HOOK_from_pod && verdict == VERDICT_PASS && before &&
+        !is_neighbour_discovery(bytes, *before)) {
+      return "a pod's packet went to the stack by itself";
+    }
     if (verdict != VERDICT_TO_ENDPOINT && verdict != VERDICT_TO_HOST && verdict != VERDICT_TO_NEXT_HOP)
-      return;
-    ASSERT_TRUE(before) << "a malformed packet was delivered";
-    EXPECT_TRUE(hook != HOOK_from_pod || before->src == who().client) << "a spoofed packet was delivered";
-    const auto after = well_formed(run.packet.bytes());
-    ASSERT_TRUE(after) << "the packet was broken on the way";
-    EXPECT_TRUE(!checksums_right(bytes, *before) || checksums_right(run.packet.bytes(), *after))
-        << "checksum broken";
+      return {};
     ++delivered_;
+    if (!before) return "a malformed packet was delivered";
+    if (hook == HOOK_from_pod && before->src != who().client) return "a spoofed packet was delivered";
+    const auto after = well_formed(run.bytes);
+    if (!after) return "the packet was broken on the way";
+    if (checksums_right(bytes, *before) && !checksums_right(run.bytes, *after))
+      return "a checksum was broken";
+    return {};
   }
 
   static bool is_neighbour_discovery(const Bytes& bytes, const WellFormed& headers) {

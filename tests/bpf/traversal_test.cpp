@@ -187,7 +187,8 @@ TEST_P(Traversal, PolicyChangeCutsALiveConnectionOnTheOtherNode) {
 // The whole way of a traceroute: the second node is the second hop.
 TEST_P(Traversal, TimeExceededOnTheOtherNodeComesBack) {
   const auto probe = pod_sends(
-      one(), 1, header(who().client, who().remote, 2) / Udp{.sport = 9, .dport = 33434} / Payload("probe"));
+      one(), 1,
+      header(who().client, who().remote, 2) / Udp{.sport = 9, .dport = 33434} / Payload("traceroute-1"));
   const auto expired = across(one(), two(), probe);
   EXPECT_EQ(expired.reason(), DROP_TTL_EXCEEDED);
   const auto told = wire_brings(one(), l3(expired));

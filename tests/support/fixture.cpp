@@ -58,7 +58,7 @@ void PrintTo(const Outcome& run, std::ostream* out) {
   } else {
     *out << "  no event\n";
   }
-  *out << run.packet.describe();
+  *out << Packet::parse(run.bytes).describe();
 }
 
 }  // namespace bpfnet::test

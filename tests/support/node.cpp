@@ -158,11 +158,12 @@ Result<Outcome> Node::try_run(enum hook hook, const std::string& device, const B
 
   Outcome run;
   run.code = static_cast<int>(run_options.retval);
-  run.packet = Packet::parse(Bytes(output.begin(), output.begin() + run_options.data_size_out));
+  run.bytes.assign(output.begin(), output.begin() + run_options.data_size_out);
   run.mark = xdp ? 0 : skb.mark;
   if (!events_.empty()) run.event = events_.back();
   if (run.event && run.event->verdict == VERDICT_DROP) ++seen_drop_reasons()[run.event->reason];
   if (!options.light) {
+    run.packet = Packet::parse(run.bytes);
     run.verdicts = counted(verdicts, must(maps_.verdict_counts.sums()), hook, VERDICTS_MAX);
     run.drops = counted(drops, must(maps_.drop_counts.sums()), hook, DROP_REASONS_MAX);
     run.flow_delta = static_cast<int>(must(maps_.flows.entries()).size()) - static_cast<int>(flows);

@@ -50,7 +50,8 @@ struct ServiceSpec {
 /// What one packet through one program did.
 struct Outcome {
   int code = 0;  ///< TC_ACT_* or XDP_*
-  Packet packet;
+  Bytes bytes;
+  Packet packet;  ///< `bytes` decoded; empty in a light run
   uint32_t mark = 0;
   std::optional<packet_event> event;  ///< the trace event of this packet; nullopt: the program sent none
   std::map<int, uint64_t> verdicts;   ///< packets counted by this run, by enum verdict
@@ -65,7 +66,7 @@ void PrintTo(const Outcome& run, std::ostream* out);
 struct RunOptions {
   uint32_t mark = 0;
   uint32_t gso_size = 0;
-  bool light = false;  ///< leave out counters and flow delta: for thousands of runs
+  bool light = false;  ///< leave out counters, flow delta and decoding: for thousands of runs
 };
 
 /// One node: a netns with the devices of the brief, the datapath loaded with small maps, the standard actors.
