@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 
 #include "base/fd.h"
 #include "loader/bpffs.h"
@@ -95,6 +96,16 @@ Status drop_pin(const std::string& dir, const std::string& file, const Pin& pin)
   return remove_pin(dir + "/" + file);
 }
 
+/// Puts a pin of the program in the place of what is pinned there, at once.
+Status replace_pin(int program, const std::string& path) {
+  const std::string fresh = path + "%new";  // no link pin's name: passed over if we end here
+  BPFNET_TRY(remove_pin(fresh));
+  if (const int rc = bpf_obj_pin(program, fresh.c_str()); rc != 0)
+    return fail_errno(rc, "pin {}: create", fresh);
+  if (std::rename(fresh.c_str(), path.c_str()) != 0) return fail_errno(errno, "pin {}: replace", path);
+  return ok();
+}
+
 Result<Fd> create_link(int program, int ifindex, const std::string& hook, AttachPoint point) {
   LIBBPF_OPTS(bpf_link_create_opts, opts);
   auto type = point == AttachPoint::kIngress ? kTcxIngress : kTcxEgress;
@@ -138,10 +149,7 @@ Result<std::vector<std::string>> AttachmentTable::adopt() {
       if (rc != 0) return fail_errno(rc, "pin {}/{}: update its program", link_dir_, file);
     } else {
       BPFNET_TRY(clsact_attach(ifindex, direction_of((*pin)->attach_type), program));
-      // The note must hold the program that runs.
-      BPFNET_TRY(remove_pin(link_dir_ + "/" + file));
-      if (const int rc = bpf_obj_pin(program, (link_dir_ + "/" + file).c_str()); rc != 0)
-        return fail_errno(rc, "pin {}/{}: create", link_dir_, file);
+      BPFNET_TRY(replace_pin(program, link_dir_ + "/" + file));  // the note must hold the program that runs
     }
     pins_[{ifindex, (*pin)->name.hook}] = file;
   }
