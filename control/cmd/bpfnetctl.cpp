@@ -1,0 +1,176 @@
+// Shows what the datapath of this node does: from its pinned maps, with names from the agent where one runs.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <string>
+
+#include "control/observe/views.h"
+
+namespace {
+
+using bpfnet::Result;
+using bpfnet::observe::FlowFilterText;
+using bpfnet::observe::Names;
+using bpfnet::observe::View;
+
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+
+struct Options {
+  std::string socket = "/run/bpfnet/bpfnet.sock";
+  std::string bpffs = "/sys/fs/bpf/bpfnet";
+  std::string output = "table";
+  FlowFilterText filter;
+  bool follow = false;
+  std::string map;
+  bool all = false;
+};
+
+std::atomic<bool> ended = false;
+
+void print(const Options& options, const View& view) {
+  if (options.output == "json") {
+    // One event a line while following, for programs that read lines.
+    const std::string text = view.json.dump(options.follow ? -1 : 2);
+    std::fprintf(stdout, "%s\n", text.c_str());
+  } else {
+    std::fputs(view.text.c_str(), stdout);
+  }
+  std::fflush(stdout);
+}
+
+int complain(const bpfnet::Error& error, int status) {
+  std::fprintf(stderr, "bpfnetctl: %s\n", error.message.c_str());
+  if ((error.code == EPERM || error.code == EACCES) && ::geteuid() != 0)
+    std::fputs("bpfnetctl: the maps can be read by root only; try `sudo bpfnetctl ...`\n", stderr);
+  return status;
+}
+
+int show(const Options& options, const Result<View>& view) {
+  if (!view) return complain(view.error(), kFailed);
+  print(options, *view);
+  return 0;
+}
+
+/// The agent's names; without an agent, none, and a word about it.
+Names names_of(const Options& options) {
+  Names names = Names::ask(options.socket);
+  if (!names.problem().empty())
+    std::fprintf(stderr, "bpfnetctl: %s; the maps are read directly, numbers stand for names\n",
+                 names.problem().c_str());
+  return names;
+}
+
+int follow(const Options& options, const bpfnet::maps::Maps& maps) {
+  struct sigaction action {};
+  action.sa_handler = [](int) { ended = true; };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  const auto status = bpfnet::observe::follow_drops(
+      maps, options.bpffs, names_of(options), [&](const View& view) { print(options, view); },
+      [] { return !ended && std::ferror(stdout) == 0; });
+  return status ? 0 : complain(status.error(), kFailed);
+}
+
+int list_flows(const Options& options, const bpfnet::maps::Maps& maps) {
+  const Names names = names_of(options);
+  const auto filter = bpfnet::observe::parse_filter(options.filter, maps, names);
+  if (!filter) return complain(filter.error(), kWrongUsage);
+  return show(options, bpfnet::observe::flows_view(maps, names, *filter));
+}
+
+int show_status(const Options& options, const bpfnet::maps::Maps& maps) {
+  const auto agent = bpfnet::observe::ask_agent(options.socket, "/v1/status");
+  if (!agent)
+    std::fprintf(stderr, "bpfnetctl: %s; the maps are read directly\n", agent.error().message.c_str());
+  return show(options, bpfnet::observe::status_view(maps, agent));
+}
+
+using Command = int (*)(const Options&, const bpfnet::maps::Maps&);
+using NamedView = Result<View> (*)(const bpfnet::maps::Maps&, const Names&);
+
+template <NamedView view>
+int named(const Options& options, const bpfnet::maps::Maps& maps) {
+  return show(options, view(maps, names_of(options)));
+}
+
+/// The command line: every subcommand sets `command` to what it does.
+void describe(CLI::App& app, Options& options, Command& command) {
+  namespace observe = bpfnet::observe;
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--socket", options.socket, "The agent's socket")->capture_default_str();
+  app.add_option("--bpffs", options.bpffs, "Where the agent pins its maps (its --bpffs)")
+      ->capture_default_str();
+  app.add_option("-o,--output", options.output, "table, or json for programs")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"table", "json"}));
+
+  const auto add = [&](CLI::App& parent, const char* name, const char* text, Command run) {
+    CLI::App* sub = parent.add_subcommand(name, text);
+    sub->callback([&command, run] { command = run; });
+    return sub;
+  };
+  const auto group = [&](const char* name, const char* text) {
+    CLI::App* sub = app.add_subcommand(name, text);
+    sub->require_subcommand(1);
+    sub->fallthrough();
+    return sub;
+  };
+
+  add(app, "status", "The agent, the datapath, and packets by hook and verdict", show_status);
+  add(*group("endpoint", "Pods of this node"), "list", "Pods with addresses, policy and connections",
+      named<observe::endpoints_view>);
+  add(*group("service", "Services"), "list", "Service addresses with their backends",
+      named<observe::services_view>);
+  CLI::App* flows =
+      add(*group("flow", "Connections"), "list", "Live connections, one row for both directions", list_flows);
+  flows->add_option("--src", options.filter.source, "Client address or prefix");
+  flows->add_option("--dst", options.filter.destination, "Destination or backend address or prefix");
+  flows->add_option("--port", options.filter.port, "Destination or backend port");
+  flows->add_option("--proto", options.filter.protocol, "tcp, udp, sctp, icmp, icmpv6 or a number");
+  flows->add_option("--state", options.filter.state, "new, replied, established, closing or closed");
+  flows->add_option("--endpoint", options.filter.endpoint,
+                    "Pod at either end: NAMESPACE/NAME, index or address");
+  add(*group("policy", "Network policy"), "list", "What each pod is under, and what that compiled to",
+      named<observe::policies_view>);
+  add(*group("identity", "Identities"), "list", "Who policies tell apart, with their addresses",
+      named<observe::identities_view>);
+  add(app, "drops", "Dropped packets by hook and reason",
+      [](const Options& given, const bpfnet::maps::Maps& maps) {
+        return given.follow ? follow(given, maps) : show(given, observe::drops_view(maps));
+      })
+      ->add_flag("-f,--follow", options.follow,
+                 "Show drops as they happen, until interrupted; one at a time may follow");
+  CLI::App* map = group("map", "BPF maps");
+  add(*map, "list", "All maps", [](const Options& given, const bpfnet::maps::Maps& maps) {
+    return show(given, observe::map_list_view(maps));
+  });
+  CLI::App* dump = add(*map, "dump", "The entries of a map, decoded",
+                       [](const Options& given, const bpfnet::maps::Maps& maps) {
+                         return show(given, observe::map_dump_view(maps, given.map, given.all));
+                       });
+  dump->add_option("NAME", options.map, "As `bpfnetctl map list` shows it")->required();
+  dump->add_flag("--all", options.all, "Unused array elements too");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  Command command = nullptr;
+  CLI::App app("Shows what bpfnet does on this node.", "bpfnetctl");
+  describe(app, options, command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
+  auto maps = bpfnet::maps::Maps::open_pinned(options.bpffs);
+  if (!maps) return complain(maps.error(), kFailed);
+  return command(options, *maps);
+}

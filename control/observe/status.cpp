@@ -1,0 +1,112 @@
+#include <fmt/format.h>
+
+#include "control/observe/table.h"
+#include "control/observe/views.h"
+#include "maps/abi/base.h"
+#include "maps/abi/reasons.h"
+#include "maps/labels.h"
+
+namespace bpfnet::observe {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct EndpointCounts {
+  uint32_t open = 0;
+  uint32_t closed = 0;
+};
+
+Result<EndpointCounts> count_endpoints(const maps::Maps& maps) {
+  EndpointCounts counts;
+  auto done = maps.endpoints.for_each([&](uint32_t, const endpoint& record) {
+    counts.open += record.state == ENDPOINT_OPEN;
+    counts.closed += record.state == ENDPOINT_CLOSED;
+  });
+  if (!done) return pass(done);
+  return counts;
+}
+
+Result<ordered_json> hook_counts(const maps::Maps& maps) {
+  auto counts = maps.verdict_counts.sums();
+  if (!counts) return pass(counts);
+  ordered_json hooks = ordered_json::object();
+  for (uint32_t i = 0; i < counts->size(); ++i)
+    if ((*counts)[i].packets != 0)
+      hooks[maps::hook_label(i / VERDICTS_MAX)][maps::verdict_label(i % VERDICTS_MAX)] = (*counts)[i].packets;
+  return hooks;
+}
+
+Result<uint64_t> count_drops(const maps::Maps& maps) {
+  auto counts = maps.drop_counts.sums();
+  if (!counts) return pass(counts);
+  uint64_t packets = 0;
+  for (const auto& each : *counts) packets += each.packets;
+  return packets;
+}
+
+/// `key: value` lines of what the agent says of itself; nested values as JSON.
+std::string agent_text(const nlohmann::json& agent) {
+  std::string text;
+  for (const auto& [key, value] : agent.items())
+    text +=
+        fmt::format("  {:<20} {}\n", key + ":", value.is_string() ? value.get<std::string>() : value.dump());
+  return text;
+}
+
+}  // namespace
+
+Result<View> status_view(const maps::Maps& maps, const Result<nlohmann::json>& agent) {
+  auto table = maps.flow_table_state.get(0);
+  if (!table) return pass(table);
+  auto config = maps.node_config.get(0);
+  if (!config) return pass(config);
+  auto endpoints = count_endpoints(maps);
+  if (!endpoints) return pass(endpoints);
+  auto frontends = maps.frontends.entries();
+  if (!frontends) return pass(frontends);
+  auto policies = maps.policies.entries();
+  if (!policies) return pass(policies);
+  auto drops = count_drops(maps);
+  if (!drops) return pass(drops);
+  auto hooks = hook_counts(maps);
+  if (!hooks) return pass(hooks);
+
+  View view;
+  if (agent) {
+    view.json["agent"] = {{"running", true}};
+    view.json["agent"].update(ordered_json::parse(agent->dump()));
+    view.text = "agent: running\n" + agent_text(*agent);
+  } else {
+    view.json["agent"] = {{"running", false}, {"problem", agent.error().message}};
+    view.text =
+        fmt::format("agent: down ({}); the datapath serves what it was last given\n", agent.error().message);
+  }
+  view.json["datapath"] = {{"layout_version", config->layout_version},
+                           {"endpoints_open", endpoints->open},
+                           {"endpoints_closed", endpoints->closed},
+                           {"frontends", frontends->size()},
+                           {"policy_entries", policies->size()},
+                           {"flows", table->live},
+                           {"max_flows", config->max_flows},
+                           {"flows_expired", table->expired},
+                           {"flows_evicted", table->evicted},
+                           {"packets_dropped", *drops},
+                           {"hooks", *hooks}};
+  view.text += fmt::format(
+      "\ndatapath: layout v{}\n"
+      "  endpoints:           {} open, {} closed\n"
+      "  frontends:           {}\n"
+      "  policy entries:      {}\n"
+      "  flows:               {} of {} ({} expired, {} evicted)\n"
+      "  packets dropped:     {}\n",
+      config->layout_version, endpoints->open, endpoints->closed, frontends->size(), policies->size(),
+      table->live, config->max_flows, table->expired, table->evicted, *drops);
+  Table packets({"  HOOK", "VERDICT", "PACKETS"});
+  for (const auto& [hook, verdicts] : hooks->items())
+    for (const auto& [verdict, count] : verdicts.items())
+      packets.add({"  " + hook, verdict, std::to_string(count.get<uint64_t>())});
+  if (!packets.empty()) view.text += "\n" + packets.text();
+  return view;
+}
+
+}  // namespace bpfnet::observe

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/result.h"
+#include "control/observe/flow_filter.h"
+#include "control/observe/names.h"
+#include "maps/maps.h"
+
+// What bpfnetctl shows: read from the pinned maps, so it is what the datapath acts on, with the agent's names
+// where there is an agent.
+namespace bpfnet::observe {
+
+/// One answer in both of its forms.
+struct View {
+  std::string text;  ///< ends with a newline
+  nlohmann::ordered_json json;
+};
+
+/// `agent`: the answer of GET /v1/status, or why there is none.
+Result<View> status_view(const maps::Maps& maps, const Result<nlohmann::json>& agent);
+Result<View> endpoints_view(const maps::Maps& maps, const Names& names);
+/// Frontends with their backends.
+Result<View> services_view(const maps::Maps& maps, const Names& names);
+/// Connections, one row for both directions.
+Result<View> flows_view(const maps::Maps& maps, const Names& names, const FlowFilter& filter);
+/// What each endpoint is under, and the entries of each set.
+Result<View> policies_view(const maps::Maps& maps, const Names& names);
+Result<View> identities_view(const maps::Maps& maps, const Names& names);
+/// Counters by hook and reason.
+Result<View> drops_view(const maps::Maps& maps);
+Result<View> map_list_view(const maps::Maps& maps);
+/// `all`: unused array elements too.
+Result<View> map_dump_view(const maps::Maps& maps, const std::string& name, bool all);
+
+/// Reads drop events as they come and gives each to `show`, until `keep_on` says no (asked at least every
+/// 200 ms). Events that were waiting when it starts are passed over.
+/// A ring buffer has one reader: whoever follows holds a lock on the pin directory, and a second one is
+/// refused. The agent does not read it, so nothing is taken from anybody.
+Status follow_drops(const maps::Maps& maps, const std::string& pin_dir, const Names& names,
+                    const std::function<void(const View&)>& show, const std::function<bool()>& keep_on);
+
+/// One event as follow_drops() shows it.
+View event_view(const packet_event& event, const Names& names);
+
+}  // namespace bpfnet::observe
