@@ -3,7 +3,12 @@
 #ifndef BPFNET_CONNECTION_H
 #define BPFNET_CONNECTION_H
 
+#include <stddef.h>
+
 #include "bpf/packet.h"
+
+/* Of a packet that an ICMP error of ours is about: its headers, in whole words, so that the sums come out even. */
+enum { QUOTE_MAX = 128 };
 
 /* What a new flow will be, gathered by the stages of its first packet. B:bp and N:np as in maps/abi/flow.h;
  * C:cp -> V:vp is packet.key. */
@@ -29,6 +34,8 @@ struct connection {
 	__u32 slot;              /* reserve: the slot of the pair to be */
 	struct flow_key reply;   /* create: the reply tuple */
 	struct flow flow;        /* create: the entry being made */
+	struct bpf_fib_lookup fib; /* route, and the neighbour lookup: the kernel's question and answer */
+	__u8 quote[QUOTE_MAX];   /* icmp_reply: what is quoted of the packet that is answered */
 };
 
 enum connection_flags {
@@ -42,13 +49,19 @@ struct {
 	__type(value, struct connection);
 } connections MAP;
 
-static __always_inline struct connection *connection_begin(void)
+static __always_inline struct connection *connection_get(void)
 {
 	__u32 zero = 0;
-	struct connection *conn = bpf_map_lookup_elem(&connections, &zero);
+
+	return bpf_map_lookup_elem(&connections, &zero);
+}
+
+static __always_inline struct connection *connection_begin(void)
+{
+	struct connection *conn = connection_get();
 
 	if (conn)
-		__builtin_memset(conn, 0, sizeof(*conn));
+		__builtin_memset(conn, 0, offsetof(struct connection, fib));
 	return conn;
 }
 

@@ -37,7 +37,7 @@ int from_host(struct __sk_buff *ctx)
 	RUN(route(ctx, &pkt, conn));
 	RUN(masquerade(&pkt, conn));
 	RUN(reserve(&pkt, conn));
-	RUN(create(ctx, &pkt, conn));
+	RUN(create(ctx, &pkt));
 	verdict = begin(ctx, &pkt);
 out:
 	return finish(ctx, &pkt, verdict);

@@ -41,7 +41,7 @@ int to_uplink(struct __sk_buff *ctx)
 	RUN(route(ctx, &pkt, conn));
 	RUN(masquerade(&pkt, conn));
 	RUN(reserve(&pkt, conn));
-	RUN(create(ctx, &pkt, conn));
+	RUN(create(ctx, &pkt));
 	verdict = begin(ctx, &pkt);
 out:
 	return finish(ctx, &pkt, verdict);

@@ -163,7 +163,8 @@ static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *
 }
 
 /* PASS: another CPU was first with a packet of the same connection, its pair serves. */
-static __always_inline enum verdict pair_insert(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
+static __always_inline enum verdict pair_insert(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn,
+						const struct flow_slot *slot)
 {
 	struct flow *flow = &conn->flow;
 	enum verdict verdict;
@@ -182,7 +183,7 @@ static __always_inline enum verdict pair_insert(struct __sk_buff *ctx, struct pa
 	flow->smac = conn->smac;
 	flow->dmac = conn->dmac;
 	flow->mtu = conn->mtu;
-	error = bpf_map_update_elem(&flows, &pkt->key, flow, BPF_NOEXIST);
+	error = bpf_map_update_elem(&flows, &slot->key, flow, BPF_NOEXIST);
 	if (error) {
 		bpf_map_delete_elem(&flows, &conn->reply);
 		return error == ERR_EXIST ? VERDICT_PASS : insert_failed(pkt, error);
@@ -191,9 +192,11 @@ out:
 	return verdict;
 }
 
-/* The stage. */
-__weak __noinline int create(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
+/* The stage. It takes the connection from its map: the verifier of 6.1 lets no argument's memory be a map's
+ * key or value. */
+__weak __noinline int create(struct __sk_buff *ctx, struct packet *pkt)
 {
+	struct connection *conn = connection_get();
 	enum verdict verdict;
 	struct flow_slot *slot;
 	__u32 index;
@@ -206,7 +209,7 @@ __weak __noinline int create(struct __sk_buff *ctx, struct packet *pkt, struct c
 		return drop(pkt, DROP_NOT_CONFIGURED);
 	slot->key = pkt->key;
 	slot->owner = pkt->src_endpoint;
-	verdict = pair_insert(ctx, pkt, conn);
+	verdict = pair_insert(ctx, pkt, conn, slot);
 	if (verdict != VERDICT_NEXT)
 		slot_release(index, slot);
 	else

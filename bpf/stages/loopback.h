@@ -17,7 +17,7 @@ __weak __noinline int from_loopback(struct __sk_buff *ctx, struct packet *pkt)
 		return VERDICT_DROP;
 	if (pkt->kind != PACKET_TUPLE && pkt->kind != PACKET_ERROR)
 		return pass(pkt);
-	if (!bpf_map_lookup_elem(&flows, &pkt->key) &&
+	if (!flow_find(&pkt->key) &&
 	    (pkt->kind != PACKET_TUPLE || pkt->flags & PACKET_MIDSTREAM || !is_frontend(&pkt->key, true)))
 		return pass(pkt);
 	data = (void *)(long)ctx->data;

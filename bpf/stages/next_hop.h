@@ -3,7 +3,9 @@
 #ifndef BPFNET_STAGES_NEXT_HOP_H
 #define BPFNET_STAGES_NEXT_HOP_H
 
+#include "bpf/connection.h"
 #include "bpf/lib/addr.h"
+#include "bpf/lib/identity.h"
 #include "bpf/lib/mac.h"
 #include "bpf/verdict.h"
 
@@ -15,6 +17,9 @@ enum {
 
 static __always_inline void fib_fill(struct bpf_fib_lookup *fib, const struct addr *src, const struct addr *dst)
 {
+	/* Nothing routes from 127.0.0.1 or ::1; such a source is masqueraded anyway. */
+	bool no_source = addr_is_loopback(src);
+
 	__builtin_memset(fib, 0, sizeof(*fib));
 	/* The device that packets of pods and of the host come from, as far as the stack's rules can tell. */
 	fib->ifindex = config.router_ifindex;
@@ -22,11 +27,12 @@ static __always_inline void fib_fill(struct bpf_fib_lookup *fib, const struct ad
 	fib->tot_len = 1;
 	if (addr_is_v4(dst)) {
 		fib->family = FAMILY_INET;
-		fib->ipv4_src = src->w[3];
+		fib->ipv4_src = no_source ? 0 : src->w[3];
 		fib->ipv4_dst = dst->w[3];
 	} else {
 		fib->family = FAMILY_INET6;
-		__builtin_memcpy(fib->ipv6_src, src, sizeof(*src));
+		if (!no_source)
+			__builtin_memcpy(fib->ipv6_src, src, sizeof(*src));
 		__builtin_memcpy(fib->ipv6_dst, dst, sizeof(*dst));
 	}
 }
@@ -56,26 +62,28 @@ static __always_inline enum verdict fib_find(struct __sk_buff *ctx, struct packe
  * packet is rewritten and marked already. */
 __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt)
 {
+	struct connection *scratch = connection_get();
 	struct bpf_redir_neigh neigh = {};
-	struct bpf_fib_lookup fib;
+	struct bpf_fib_lookup *fib;
 	enum verdict verdict;
 	struct flow *flow;
 
-	if (!pkt)
+	if (!pkt || !scratch)
 		return VERDICT_DROP;
-	flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	fib = &scratch->fib;
+	flow = flow_find(&pkt->key);
 	if (!flow)
 		return drop(pkt, DROP_NO_FLOW);
-	fib_fill(&fib, &flow->peer.daddr, &flow->peer.saddr);
-	RUN(fib_find(ctx, pkt, &fib));
-	flow->out_ifindex = pkt->out_ifindex = fib.ifindex;
-	__builtin_memcpy(&flow->smac, fib.smac, sizeof(flow->smac));
-	__builtin_memcpy(&flow->dmac, fib.dmac, sizeof(flow->dmac));
-	flow->mtu = fib.mtu_result;
+	fib_fill(fib, &flow->peer.daddr, &flow->peer.saddr);
+	RUN(fib_find(ctx, pkt, fib));
+	flow->out_ifindex = pkt->out_ifindex = fib->ifindex;
+	__builtin_memcpy(&flow->smac, fib->smac, sizeof(flow->smac));
+	__builtin_memcpy(&flow->dmac, fib->dmac, sizeof(flow->dmac));
+	flow->mtu = fib->mtu_result;
 	/* On success the kernel has put the gateway into the destination, where there is one. */
-	neigh.nh_family = fib.family;
-	__builtin_memcpy(neigh.ipv6_nh, fib.ipv6_dst, sizeof(neigh.ipv6_nh));
-	pkt->code = bpf_redirect_neigh(fib.ifindex, &neigh, sizeof(neigh), 0);
+	neigh.nh_family = fib->family;
+	__builtin_memcpy(neigh.ipv6_nh, fib->ipv6_dst, sizeof(neigh.ipv6_nh));
+	pkt->code = bpf_redirect_neigh(fib->ifindex, &neigh, sizeof(neigh), 0);
 	verdict = VERDICT_TO_NEXT_HOP;
 out:
 	return verdict;

@@ -38,6 +38,9 @@ static __always_inline enum verdict read_ipv4(struct __sk_buff *ctx, struct pack
 	if (ip.version != 4 || ip.ihl < 5)
 		return drop(pkt, DROP_BAD_HEADER);
 	total = bpf_ntohs(ip.tot_len);
+	/* GSO packets may be longer than the field can tell. */
+	if (!total && ctx->gso_size)
+		total = pkt->length;
 	if (total < ip.ihl * 4u)
 		return drop(pkt, DROP_BAD_HEADER);
 	if (!inner && total > pkt->length)
@@ -64,6 +67,8 @@ static __always_inline enum verdict read_ipv6(struct __sk_buff *ctx, struct pack
 	if (ip6.version != 6)
 		return drop(pkt, DROP_BAD_HEADER);
 	total = sizeof(ip6) + bpf_ntohs(ip6.payload_len);
+	if (!ip6.payload_len && ctx->gso_size)
+		total = pkt->length;
 	if (!inner && total > pkt->length)
 		return drop(pkt, DROP_TRUNCATED);
 	__builtin_memcpy(&pkt->key.saddr, &ip6.saddr, sizeof(struct addr));

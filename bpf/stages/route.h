@@ -24,9 +24,12 @@ static __always_inline enum verdict route_to_endpoint(struct packet *pkt, struct
 	return VERDICT_NEXT;
 }
 
-static __always_inline enum verdict route_to_host(struct connection *conn)
+static __always_inline enum verdict route_to_host(const struct packet *pkt, struct connection *conn)
 {
 	conn->action = FLOW_TO_HOST;
+	/* From the wire the packet is on its way there, by a device the stack routes the client to. */
+	if (pkt->hook == HOOK_from_uplink)
+		return VERDICT_NEXT;
 	/* Between two addresses of our own the stack expects packets on lo. */
 	if (conn->src_flags & ADDRESS_LOCAL_NODE) {
 		conn->out_ifindex = LOOPBACK_IFINDEX;
@@ -39,7 +42,7 @@ static __always_inline enum verdict route_to_host(struct connection *conn)
 
 __weak __noinline int route(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
 {
-	struct bpf_fib_lookup fib;
+	struct bpf_fib_lookup *fib;
 	enum verdict verdict;
 
 	if (!pkt || !conn)
@@ -47,14 +50,15 @@ __weak __noinline int route(struct __sk_buff *ctx, struct packet *pkt, struct co
 	if (pkt->dst_endpoint)
 		return route_to_endpoint(pkt, conn);
 	if (conn->dst_flags & ADDRESS_LOCAL_NODE)
-		return route_to_host(conn);
+		return route_to_host(pkt, conn);
 	conn->action = FLOW_TO_NEXT_HOP;
-	fib_fill(&fib, &pkt->key.saddr, &conn->backend);
-	RUN(fib_find(ctx, pkt, &fib));
-	conn->out_ifindex = fib.ifindex;
-	conn->mtu = fib.mtu_result;
-	__builtin_memcpy(&conn->smac, fib.smac, sizeof(conn->smac));
-	__builtin_memcpy(&conn->dmac, fib.dmac, sizeof(conn->dmac));
+	fib = &conn->fib;
+	fib_fill(fib, &pkt->key.saddr, &conn->backend);
+	RUN(fib_find(ctx, pkt, fib));
+	conn->out_ifindex = fib->ifindex;
+	conn->mtu = fib->mtu_result;
+	__builtin_memcpy(&conn->smac, fib->smac, sizeof(conn->smac));
+	__builtin_memcpy(&conn->dmac, fib->dmac, sizeof(conn->dmac));
 out:
 	return verdict;
 }

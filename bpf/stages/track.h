@@ -52,7 +52,7 @@ __weak __noinline int track(struct __sk_buff *ctx, struct packet *pkt)
 
 	if (!pkt || pkt->kind != PACKET_TUPLE)
 		return VERDICT_NEXT;
-	flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	flow = flow_find(&pkt->key);
 	if (!flow)
 		return VERDICT_NEXT;
 	peer = bpf_map_lookup_elem(&flows, &flow->peer);
