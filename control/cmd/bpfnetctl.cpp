@@ -84,9 +84,9 @@ int list_flows(const Options& options, const bpfnet::maps::Maps& maps) {
 }
 
 int show_status(const Options& options, const bpfnet::maps::Maps& maps) {
-  const auto agent = bpfnet::observe::ask_agent(options.socket, "/v1/status");
-  if (!agent)
-    std::fprintf(stderr, "bpfnetctl: %s; the maps are read directly\n", agent.error().message.c_str());
+  const auto agent = bpfnet::observe::AgentAnswers::ask(options.socket);
+  if (!agent.status)
+    std::fprintf(stderr, "bpfnetctl: %s; the maps are read directly\n", agent.status.error().message.c_str());
   return show(options, bpfnet::observe::status_view(maps, agent));
 }
 

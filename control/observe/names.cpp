@@ -45,7 +45,7 @@ std::string look_up(const std::map<uint32_t, std::string>& names, uint32_t id, s
 
 }  // namespace
 
-Result<json> ask_agent(const std::string& socket, std::string_view target) {
+Result<nlohmann::ordered_json> ask_agent(const std::string& socket, std::string_view target) {
   const api::UnixClient client({.socket = socket, .timeout = std::chrono::seconds(5)});
   const auto answer = client.get(target);
   if (!answer) {
@@ -54,7 +54,7 @@ Result<json> ask_agent(const std::string& socket, std::string_view target) {
   }
   if (answer->status != 200)
     return fail("the agent at {} answered {} with {}", socket, target, answer->status);
-  auto parsed = json::parse(answer->body, nullptr, false);
+  auto parsed = nlohmann::ordered_json::parse(answer->body, nullptr, false);
   if (parsed.is_discarded())
     return fail("the agent at {} answered {} with something that is no JSON", socket, target);
   return parsed;

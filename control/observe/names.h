@@ -54,6 +54,6 @@ class Names {
 };
 
 /// GET from the agent: its JSON, or why there is none, in words for people.
-Result<nlohmann::json> ask_agent(const std::string& socket, std::string_view target);
+Result<nlohmann::ordered_json> ask_agent(const std::string& socket, std::string_view target);
 
 }  // namespace bpfnet::observe

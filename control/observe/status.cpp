@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "control/observe/table.h"
 #include "control/observe/views.h"
 #include "maps/abi/base.h"
@@ -44,18 +46,52 @@ Result<uint64_t> count_drops(const maps::Maps& maps) {
   return packets;
 }
 
-/// `key: value` lines of what the agent says of itself; nested values as JSON.
-std::string agent_text(const nlohmann::json& agent) {
+std::string text_of(const nlohmann::json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return value.is_boolean() ? (value.get<bool>() ? "yes" : "no") : value.dump();
   std::string text;
-  for (const auto& [key, value] : agent.items())
+  for (const auto& each : value) text += (text.empty() ? "" : " ") + text_of(each);
+  return text;
+}
+
+/// What the agent says of itself, line by line; tables within it are for programs.
+std::string agent_text(const ordered_json& agent) {
+  std::string text;
+  for (const auto& [key, value] : agent.items()) {
+    if (value.is_object()) continue;
+    std::string name = key;
+    std::ranges::replace(name, '_', ' ');
+    text += fmt::format("  {:<20} {}\n", name + ":", text_of(value));
+  }
+  return text;
+}
+
+std::string problems_text(const nlohmann::json& problems) {
+  std::string text;
+  for (const auto& each : problems) {
+    const auto field = [&](const char* key) {
+      return each.is_object() ? text_of(each.value(key, nlohmann::json(""))) : "";
+    };
+    // A manifest's problem names its place itself.
+    const bool placed = field("from") == "source" || field("source").empty();
     text +=
-        fmt::format("  {:<20} {}\n", key + ":", value.is_string() ? value.get<std::string>() : value.dump());
+        "  " + (placed ? "" : fmt::format("{}:{}: ", field("source"), field("line"))) + field("text") + "\n";
+  }
   return text;
 }
 
 }  // namespace
 
-Result<View> status_view(const maps::Maps& maps, const Result<nlohmann::json>& agent) {
+AgentAnswers AgentAnswers::ask(const std::string& socket) {
+  AgentAnswers answers{ask_agent(socket, "/v1/status"), nlohmann::json::array()};
+  if (!answers.status) return answers;
+  const auto problems = ask_agent(socket, "/v1/problems");
+  if (problems && problems->is_object())
+    answers.problems = problems->value("problems", nlohmann::json::array());
+  return answers;
+}
+
+Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent) {
   auto table = maps.flow_table_state.get(0);
   if (!table) return pass(table);
   auto config = maps.node_config.get(0);
@@ -72,14 +108,15 @@ Result<View> status_view(const maps::Maps& maps, const Result<nlohmann::json>& a
   if (!hooks) return pass(hooks);
 
   View view;
-  if (agent) {
+  if (agent.status) {
     view.json["agent"] = {{"running", true}};
-    view.json["agent"].update(ordered_json::parse(agent->dump()));
-    view.text = "agent: running\n" + agent_text(*agent);
+    view.json["agent"].update(*agent.status);
+    view.json["agent"]["problems"] = agent.problems;
+    view.text = "agent: running\n" + agent_text(*agent.status) + problems_text(agent.problems);
   } else {
-    view.json["agent"] = {{"running", false}, {"problem", agent.error().message}};
-    view.text =
-        fmt::format("agent: down ({}); the datapath serves what it was last given\n", agent.error().message);
+    const std::string& why = agent.status.error().message;
+    view.json["agent"] = {{"running", false}, {"problem", why}};
+    view.text = fmt::format("agent: down ({}); the datapath serves what it was last given\n", why);
   }
   view.json["datapath"] = {{"layout_version", config->layout_version},
                            {"endpoints_open", endpoints->open},

@@ -19,8 +19,14 @@ struct View {
   nlohmann::ordered_json json;
 };
 
-/// `agent`: the answer of GET /v1/status, or why there is none.
-Result<View> status_view(const maps::Maps& maps, const Result<nlohmann::json>& agent);
+/// What the agent says of itself.
+struct AgentAnswers {
+  Result<nlohmann::ordered_json> status;  ///< of GET /v1/status, or why there is none
+  nlohmann::json problems;                ///< the list of GET /v1/problems
+  static AgentAnswers ask(const std::string& socket);
+};
+
+Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent);
 Result<View> endpoints_view(const maps::Maps& maps, const Names& names);
 /// Frontends with their backends.
 Result<View> services_view(const maps::Maps& maps, const Names& names);

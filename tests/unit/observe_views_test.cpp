@@ -184,12 +184,29 @@ TEST_F(Views, DropsBearTheirSentence) {
 }
 
 TEST_F(Views, StatusTellsThatTheAgentIsDown) {
-  const Result<nlohmann::json> down = fail("no agent answers at X");
-  const auto view = status_view(maps, down);
+  const auto view = status_view(maps, {fail("no agent answers at X"), nlohmann::json::array()});
   ASSERT_TRUE(view);
   EXPECT_THAT(view->text, HasSubstr("agent: down (no agent answers at X)"));
   EXPECT_THAT(view->text, HasSubstr("flows:               2 of 32"));
   EXPECT_EQ(view->json.at("agent").at("running"), false);
+}
+
+TEST_F(Views, StatusShowsTheAgentAndItsProblems) {
+  const auto view = status_view(
+      maps, {nlohmann::ordered_json{
+                 {"ready", true}, {"pod_cidrs", {"10.0.1.0/24", "fd00:1::/64"}}, {"maps", {{"a", 1}}}},
+             nlohmann::json::parse(
+                 R"([{"from": "source", "source": "web.yaml", "line": 7, "text": "web.yaml:7: bad"},
+                                       {"from": "services", "source": "a.yaml", "line": 3, "text": "claimed twice"},
+                                       {"from": "node", "text": "no route"}])")});
+  ASSERT_TRUE(view);
+  EXPECT_THAT(view->text, HasSubstr("agent: running\n"
+                                    "  ready:               yes\n"
+                                    "  pod cidrs:           10.0.1.0/24 fd00:1::/64\n"
+                                    "  web.yaml:7: bad\n"
+                                    "  a.yaml:3: claimed twice\n"
+                                    "  no route\n"));
+  EXPECT_EQ(view->json.at("agent").at("problems").size(), 3U);
 }
 
 }  // namespace
