@@ -214,7 +214,7 @@ void Node::reset() {
   while (must(maps_.flow_free.pop())) {
   }
   must(maps_.flow_table_state.put(0, flow_table{}));
-  for (uint32_t i = 0; i < maps_.flow_slots.max_entries(); ++i) must(maps_.flow_slots.put(i, flow_slot{}));
+  must(maps_.flow_slots.put_range(0, std::vector<flow_slot>(maps_.flow_slots.max_entries())));
   for (uint32_t i = 0; i < 16; ++i) {
     must(maps_.endpoints.put(i, endpoint{}));
     must(maps_.endpoint_usages.put(i, endpoint_usage{}));
