@@ -79,13 +79,31 @@ TEST_P(Service, PacketsOfOneConnectionKeepTheirBackend) {
 }
 
 // S30: the client sees connection refused at once.
-TEST_P(Service, WithoutBackendsRejects) {
+TEST_P(Service, TcpWithoutBackendsIsReset) {
   add_web({});
-  const Packet sent = Ip{.src = who().client, .dst = who().vip} / Tcp{.sport = kClientPort, .dport = 80};
-  const auto run = from_client(who().vip, syn_);
+  Packet back(Ip{.src = who().vip, .dst = who().client});
+  if (who().v4()) back.get<Ip4>().df = true;
+  const auto run = from_client(who().vip, Packet(Tcp{.sport = kClientPort, .dport = 80, .seq = 1000}));
+  EXPECT_EQ(run.reason(), DROP_NO_BACKEND);
+  EXPECT_THAT(
+      run.packet,
+      IsPacket(back / Tcp{.sport = 80, .dport = kClientPort, .flags = RST | ACK, .ack = 1001, .window = 0}));
+  EXPECT_EQ(run.flow_delta, 0);
+}
+
+TEST_P(Service, UdpWithoutBackendsIsUnreachable) {
+  node().add_service({.address = who().vip, .port = 53, .proto = 17, .backends = {}});
+  const auto run = from_client(who().vip, Packet(Udp{.sport = 5, .dport = 53}));
   EXPECT_EQ(run.reason(), DROP_NO_BACKEND);
   EXPECT_THAT(run, IsIcmp(who().v4() ? 3 : 1, who().v4() ? 3 : 4));
   EXPECT_EQ(run.flow_delta, 0);
+}
+
+TEST_P(Service, OutsideClientIsToldThatTheNodePortHasNoBackend) {
+  add_node_port({}, {});
+  const auto run = from_outside(who().node1, Packet(Tcp{.sport = kClientPort, .dport = kNodePort}));
+  EXPECT_EQ(run.reason(), DROP_NO_BACKEND);
+  EXPECT_EQ(run.packet.at<Tcp>().flags, RST | ACK);
 }
 
 // S31: an empty run under traffic policy Local is silent.
@@ -104,6 +122,15 @@ TEST_P(Service, EmptyInternalRunUnderLocalDropsSilently) {
 // S32: an address of a service range nobody owns.
 TEST_P(Service, UnallocatedServiceAddress) {
   EXPECT_EQ(from_client(pick("10.96.9.9", "fd00:10:96::99"), syn_).reason(), DROP_NO_SERVICE);
+}
+
+// S32: a live ClusterIP refuses ports it does not serve.
+TEST_P(Service, OtherPortOfALiveClusterIpIsRefused) {
+  add_web({{who().server, kServerPort}});
+  node().add_service({.address = who().vip, .port = 0, .proto = 0, .backends = {}});
+  const auto run = from_client(who().vip, Packet(Udp{.sport = 5, .dport = 81}));
+  EXPECT_EQ(run.reason(), DROP_NO_SERVICE);
+  EXPECT_THAT(run, IsIcmp(who().v4() ? 3 : 1, who().v4() ? 3 : 4));
 }
 
 // S7: the same port number of another protocol is not this service.
