@@ -1,6 +1,8 @@
 #include "control/sources/decode.h"
 
 #include <array>
+#include <functional>
+#include <set>
 
 #include "control/sources/decode_kinds.h"
 
@@ -44,10 +46,10 @@ const Value* first_duplicate(const Value& value, std::string& path) {
     std::string inner = fmt::format("{}[{}]", path, i);
     if (const Value* found = first_duplicate(*value.items[i], inner)) return path = inner, found;
   }
-  for (size_t i = 0; i < value.entries.size(); ++i) {
-    const auto& [key, entry] = value.entries[i];
-    std::string inner = path.empty() ? key : path + "." + key;
-    if (value.find(key) != entry) return path = inner, entry;
+  std::set<std::string_view> seen;
+  for (const auto& [key, entry] : value.entries) {
+    std::string inner = path.empty() ? key : fmt::format("{}.{}", path, key);
+    if (!seen.insert(key).second) return path = inner, entry;
     if (const Value* found = first_duplicate(*entry, inner)) return path = inner, found;
   }
   return nullptr;
@@ -55,7 +57,7 @@ const Value* first_duplicate(const Value& value, std::string& path) {
 
 class Decoder {
  public:
-  explicit Decoder(DecodedText& result) : result_(result) {}
+  Decoder(DecodedText& result, std::string_view text) : result_(result), text_(text) {}
 
   void document(const Value& root) {
     if (root.kind == Value::Kind::kNull) return;
@@ -179,7 +181,7 @@ class Decoder {
     return {};
   }
 
-  static std::optional<Metadata> read_metadata(const Field& root, Kind kind, int line) {
+  std::optional<Metadata> read_metadata(const Field& root, Kind kind, int line) {
     const Field field = root.map("metadata");
     const Field name_field = field["name"];
     const Field namespace_field = field["namespace"];
@@ -209,11 +211,16 @@ class Decoder {
       // A policy must isolate even if it cannot be named.
       if (kind != Kind::kNetworkPolicy) return {};
     }
-    metadata.name.name = valid ? *name : fmt::format("unnamed-at-line-{}", line);
+    metadata.name.name = valid ? *name : unnamed(line);
     const size_t refusals = root.refusals();
     metadata.labels = decode_labels(labels_field);
     metadata.labels_readable = root.refusals() == refusals;
     return metadata;
+  }
+
+  // Two with the same name have the same text, so that nothing is lost if only one of them counts.
+  [[nodiscard]] std::string unnamed(int line) const {
+    return fmt::format("unnamed-{:x}-{}", std::hash<std::string_view>{}(text_), line);
   }
 
   void unreadable(int line, std::string field, std::string text) {
@@ -222,6 +229,7 @@ class Decoder {
   }
 
   DecodedText& result_;
+  std::string_view text_;
 };
 
 }  // namespace
@@ -239,7 +247,7 @@ DecodedText decode(std::string_view text, Format format) {
   ParsedText parsed = maybe_json ? parse_json(text) : parse_yaml(text);
   if (parsed.error && format == Format::kYaml && maybe_json) parsed = parse_yaml(text);
 
-  Decoder decoder(result);
+  Decoder decoder(result, text);
   for (const Document& document : parsed.documents) decoder.document(*document.root);
   if (parsed.error) {
     result.problems.push_back({{"", parsed.error->line}, "", "", parsed.error->text, Effect::kNotRead});

@@ -122,6 +122,13 @@ TEST(ClosedPolicy, StandsEvenIfThePolicyHasNoGoodName) {
   EXPECT_EQ(decoded.objects[0].name.ns, "shop");
 }
 
+TEST(ClosedPolicy, TwoWithoutANameBothStand) {
+  const std::string head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {}\n";
+  const DecodedText one = decode(head + "spec: {podSelector: {matchLabels: {app: a}}}\n", Format::kYaml);
+  const DecodedText two = decode(head + "spec: {podSelector: {matchLabels: {app: b}}}\n", Format::kYaml);
+  EXPECT_NE(one.objects.at(0).name, two.objects.at(0).name);
+}
+
 TEST(ClosedPod, KeepsItsLabels) {
   const DecodedText decoded = decode(
       "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {a: b}}\nstatus: {podIP: x}\n", Format::kYaml);
