@@ -26,6 +26,7 @@ enum packet_flags {
 	PACKET_IS_FRAGMENT = 1 << 2,
 	PACKET_NO_NEIGHBOUR = 1 << 3,   /* delivery: the next hop must be looked up */
 	PACKET_KEEP_LINK = 1 << 4,      /* delivery: the Ethernet header stays */
+	PACKET_NO_FLOW = 1 << 5,        /* the flow table does not have it */
 };
 
 enum tcp_flags {

@@ -59,7 +59,11 @@ static __always_inline enum verdict established(struct __sk_buff *ctx, struct pa
 	if (pkt->kind != PACKET_TUPLE)
 		return VERDICT_NEXT;
 	flow = bpf_map_lookup_elem(&flows, &pkt->key);
-	if (!flow || !flow_is_settled(flow, pkt, ctx->ifindex))
+	if (!flow) {
+		pkt->flags |= PACKET_NO_FLOW;
+		return VERDICT_NEXT;
+	}
+	if (!flow_is_settled(flow, pkt, ctx->ifindex))
 		return VERDICT_NEXT;
 	return forward(ctx, pkt, flow);
 }

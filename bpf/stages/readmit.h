@@ -34,8 +34,8 @@ static __always_inline enum verdict judge_again(struct packet *pkt, struct flow 
 	return VERDICT_NEXT;
 }
 
-/* The stage. A connection that is denied now is cut (P17). */
-__weak __noinline int readmit(struct __sk_buff *ctx, struct packet *pkt)
+/* A connection that is denied now is cut (P17). */
+__weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 {
 	struct flow *flow, *peer;
 	enum verdict verdict;
@@ -57,6 +57,12 @@ __weak __noinline int readmit(struct __sk_buff *ctx, struct packet *pkt)
 	if (verdict != VERDICT_NEXT)
 		pair_remove(flow->slot);
 	return verdict;
+}
+
+/* The stage. */
+static __always_inline enum verdict readmit(struct __sk_buff *ctx, struct packet *pkt)
+{
+	return pkt->flags & PACKET_NO_FLOW ? VERDICT_NEXT : readmit_flow(ctx, pkt);
 }
 
 #endif

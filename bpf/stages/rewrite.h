@@ -94,6 +94,52 @@ static __always_inline bool rewrite_l4(void *data, void *end, const struct packe
 	return true;
 }
 
+/* Is the transport checksum one that the sender left to be finished, CHECKSUM_PARTIAL? A program cannot ask,
+ * but such a field holds the sum of the pseudo header and nothing else: any other value is a finished one.
+ * A finished one has that value by chance once in 65,536 packets, hence "may be". */
+static __always_inline bool checksum_may_be_partial(void *data, const struct packet *pkt, __u16 field)
+{
+	struct iphdr *ip = data + ETH_HLEN;
+	struct ipv6hdr *ip6 = data + ETH_HLEN;
+	__u32 length, header = pkt->l4_offset - ETH_HLEN;
+	__u64 sum = bpf_htons(pkt->l4_proto);
+
+	/* GSO packets may be longer than the field can tell: it is zero then. */
+	if (pkt->family == 4) {
+		length = ip->tot_len ? bpf_ntohs(ip->tot_len) : pkt->length;
+		sum += (__u64)pkt->key.saddr.w[3] + pkt->key.daddr.w[3];
+	} else {
+		length = ip6->payload_len ? bpf_ntohs(ip6->payload_len) + sizeof(*ip6) : pkt->length;
+		for (int i = 0; i < 4; i++)
+			sum += (__u64)pkt->key.saddr.w[i] + pkt->key.daddr.w[i];
+	}
+	sum += bpf_htonl(length - header);
+	/* Zero has two forms. */
+	sum = csum_fold16(sum + (__u16)~field);
+	return sum == 0xffff || sum == 0;
+}
+
+/* Finished checksums are brought up to date here, which costs a tenth of the kernel's helper. A checksum of
+ * zero is none (UDP). False: left to the helper. */
+static __always_inline bool rewrite_checksum_inline(void *data, void *end, const struct packet *pkt,
+						    const struct rewrite *change)
+{
+	__u16 *field = data + (pkt->l4_offset & PACKET_OFFSET_MASK);
+
+	if (pkt->l4_proto == IPPROTO_TCP)
+		field += 8;
+	else if (pkt->l4_proto == IPPROTO_UDP)
+		field += 3;
+	else
+		return false;
+	if ((void *)(field + 1) > end || !*field || checksum_may_be_partial(data, pkt, *field))
+		return false;
+	*field = csum_apply(*field, change->addresses + change->ports);
+	if (!*field && pkt->l4_proto == IPPROTO_UDP)
+		*field = 0xffff;
+	return true;
+}
+
 /* Offset and flags of the transport checksum for bpf_l4_csum_replace; 0: the protocol has none that the
  * addresses or ports change. */
 static __always_inline __u32 rewrite_checksum_field(const struct packet *pkt, __u64 *flags)
@@ -114,6 +160,7 @@ static __always_inline __u32 rewrite_checksum_field(const struct packet *pkt, __
 	return 0;
 }
 
+/* The helper knows what the checksum is. It takes the addresses off CHECKSUM_COMPLETE. */
 static __always_inline enum verdict rewrite_checksum(struct __sk_buff *ctx, struct packet *pkt,
 						     const struct rewrite *change)
 {
@@ -132,6 +179,22 @@ static __always_inline enum verdict rewrite_checksum(struct __sk_buff *ctx, stru
 	return VERDICT_NEXT;
 }
 
+/* CHECKSUM_COMPLETE is the sum of the whole packet. What changed in it and was not made up for by another
+ * field: the addresses that only IPv4's header checksum covers twice, and IPv6's hop limit. `helped`: the
+ * helper has taken the addresses off it, as is right for IPv4 alone. */
+static __always_inline void rewrite_complete(struct __sk_buff *ctx, const struct packet *pkt,
+					     const struct rewrite *change, bool transport, bool helped)
+{
+	__u64 sum = change->hop_limit;
+
+	if (pkt->family == 6 && (helped || !transport))
+		sum += change->addresses;
+	else if (pkt->family == 4 && transport && !helped)
+		sum += (__u32)~csum_fold32(change->addresses);
+	if (sum)
+		bpf_csum_update(ctx, csum_fold32(sum));
+}
+
 /* `routed`: the hop limit is taken down by one. The Ethernet header is set unless it is to stay. */
 static __always_inline enum verdict rewrite(struct __sk_buff *ctx, struct packet *pkt,
 					    const struct flow *flow, bool routed)
@@ -139,7 +202,7 @@ static __always_inline enum verdict rewrite(struct __sk_buff *ctx, struct packet
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct rewrite change = {};
-	bool transport;
+	bool transport, helped;
 
 	if (data + ETH_HLEN > end || !rewrite_l3(data, end, pkt, flow, routed, &change))
 		return drop(pkt, DROP_TRUNCATED);
@@ -148,12 +211,10 @@ static __always_inline enum verdict rewrite(struct __sk_buff *ctx, struct packet
 	transport = flow->flags & FLOW_TRANSLATED && !(pkt->flags & PACKET_LATER_FRAGMENT);
 	if (transport && !rewrite_l4(data, end, pkt, flow, &change))
 		return drop(pkt, DROP_TRUNCATED);
-	if (transport && rewrite_checksum(ctx, pkt, &change) != VERDICT_NEXT)
+	helped = transport && !rewrite_checksum_inline(data, end, pkt, &change);
+	if (helped && rewrite_checksum(ctx, pkt, &change) != VERDICT_NEXT)
 		return VERDICT_DROP;
-	/* CHECKSUM_COMPLETE counts the hop limit, which no other field makes up for, and the helper above took
-	 * the addresses off it as if an IPv4 header checksum had. */
-	if (pkt->family == 6 && (routed || change.addresses))
-		bpf_csum_update(ctx, csum_fold32(change.hop_limit + change.addresses));
+	rewrite_complete(ctx, pkt, &change, transport, helped);
 	return VERDICT_NEXT;
 }
 

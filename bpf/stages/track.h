@@ -45,8 +45,8 @@ static __always_inline bool flow_is_reused(const struct flow *flow, const struct
 	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
 }
 
-/* The stage. NEXT: there is no flow, or none any more. */
-__weak __noinline int track(struct __sk_buff *ctx, struct packet *pkt)
+/* NEXT: there is no flow, or none any more. */
+__weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 {
 	struct flow *flow, *peer;
 
@@ -64,10 +64,16 @@ __weak __noinline int track(struct __sk_buff *ctx, struct packet *pkt)
 	return forward(ctx, pkt, flow);
 }
 
+/* The stage. */
+static __always_inline enum verdict track(struct __sk_buff *ctx, struct packet *pkt)
+{
+	return pkt->flags & PACKET_NO_FLOW ? VERDICT_NEXT : track_flow(ctx, pkt);
+}
+
 /* What a hook's list ends with: the flow that the stages before have made takes the packet on. */
 static __always_inline enum verdict begin(struct __sk_buff *ctx, struct packet *pkt)
 {
-	enum verdict verdict = track(ctx, pkt);
+	enum verdict verdict = track_flow(ctx, pkt);
 
 	return verdict == VERDICT_NEXT ? drop(pkt, DROP_NO_FLOW) : verdict;
 }
