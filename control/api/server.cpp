@@ -73,15 +73,10 @@ void write_answer(httplib::Response& response, const Answer& answer) {
   response.set_content(answer.body, "application/json");
 }
 
-Answer run_post(const Server::Post& handler, const std::string& body) {
-  const auto request = nlohmann::json::parse(body, nullptr, false);
-  if (request.is_discarded()) return Answer::error(400, 400, "the request body is not JSON");
-  if (!request.is_object()) return Answer::error(400, 400, "the request body is not a JSON object");
-  try {
-    return handler(request);
-  } catch (const nlohmann::json::exception& error) {
-    return Answer::error(400, 400, fmt::format("the request has a field of the wrong type: {}", error.what()));
-  }
+Request take_request(const httplib::Request& request) {
+  Request taken{.body = request.body, .query = {}};
+  for (const auto& [name, value] : request.params) taken.query.try_emplace(name, value);
+  return taken;
 }
 
 }  // namespace
@@ -146,16 +141,17 @@ Server::~Server() {
   stop();
 }
 
-void Server::get(const std::string& path, Get handler) {
-  impl_->http.Get(path, [handler = std::move(handler)](const httplib::Request&, httplib::Response& response) {
-    write_answer(response, handler());
-  });
+void Server::get(const std::string& path, Handler handler) {
+  impl_->http.Get(path,
+                  [handler = std::move(handler)](const httplib::Request& request, httplib::Response& response) {
+                    write_answer(response, handler(take_request(request)));
+                  });
 }
 
-void Server::post(const std::string& path, Post handler) {
+void Server::post(const std::string& path, Handler handler) {
   impl_->http.Post(path,
                    [handler = std::move(handler)](const httplib::Request& request, httplib::Response& response) {
-                     write_answer(response, run_post(handler, request.body));
+                     write_answer(response, handler(take_request(request)));
                    });
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -20,21 +21,29 @@ struct Answer {
   static Answer error(int status, int code, const std::string& message);
 };
 
+struct Request {
+  std::string body;
+  std::map<std::string, std::string> query;  ///< parameters after `?`, the first of each name
+  [[nodiscard]] std::string parameter(const std::string& name) const {
+    auto found = query.find(name);
+    return found == query.end() ? std::string() : found->second;
+  }
+};
+
 /// HTTP/JSON on a unix socket (mode 0660), served by threads of its own: a slow handler holds up nobody but
-/// its caller. Handlers run on those threads. A body that is no JSON object, is larger than 1 MiB or is
-/// missing is answered with 400 or 413 before any handler is called.
+/// its caller. Handlers run on those threads, several at once. A body larger than 1 MiB is answered with 413,
+/// an unknown route with 404, an exception of a handler with 500, all as JSON.
 class Server {
  public:
-  using Get = std::function<Answer()>;
-  using Post = std::function<Answer(const nlohmann::json& request)>;
+  using Handler = std::function<Answer(const Request& request)>;
 
   /// A socket file nobody listens on is replaced; one that answers is refused: another agent runs.
   static Result<std::unique_ptr<Server>> listen(const std::string& path, int threads = 8);
   /// stop()s.
   ~Server();
 
-  void get(const std::string& path, Get handler);
-  void post(const std::string& path, Post handler);
+  void get(const std::string& path, Handler handler);
+  void post(const std::string& path, Handler handler);
 
   /// Starts serving on its own threads; routes are fixed from now on.
   void start();

@@ -94,6 +94,16 @@ bool PolicySets::names(uint32_t id, const std::set<uint32_t>& identities) const 
                      [&](const auto& entry) { return identities.contains(ntohl(entry.first.identity)); });
 }
 
+void PolicySets::highest(uint32_t& set, uint32_t& identity, uint32_t& rule) const {
+  for (const auto& [id, held] : sets_) {
+    if (id < kFirstTransition) set = std::max(set, id);
+    for (const auto& [key, entry] : held.entries) {
+      identity = std::max(identity, ntohl(key.identity));
+      rule = std::max(rule, entry.rule);
+    }
+  }
+}
+
 bool PolicySets::reclaim(const std::set<uint32_t>& wanted, const std::set<uint32_t>& in_use,
                          Clock::time_point now, std::chrono::milliseconds grace) {
   bool erased = false;

@@ -38,6 +38,8 @@ class PolicySets {
   [[nodiscard]] bool holds(uint32_t id) const { return sets_.contains(id); }
   /// Whether `id` has an entry for one of the identities.
   [[nodiscard]] bool names(uint32_t id, const std::set<uint32_t>& identities) const;
+  /// Raises each to the highest number that is in use; transition sets do not count.
+  void highest(uint32_t& set, uint32_t& identity, uint32_t& rule) const;
   [[nodiscard]] size_t size() const { return sets_.size(); }
 
  private:

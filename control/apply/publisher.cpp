@@ -171,6 +171,14 @@ Status Publisher::verify_frontends(const std::vector<compile::FrontendAddress>& 
   return ok();
 }
 
+Publisher::HighestIds Publisher::highest_ids() const {
+  HighestIds ids{.service = services_.highest_service()};
+  for (const auto& [key, info] : addresses_.held()) ids.identity = std::max(ids.identity, info.identity);
+  for (const auto& [key, info] : cidrs_.held()) ids.identity = std::max(ids.identity, info.identity);
+  sets_.highest(ids.set, ids.identity, ids.rule);
+  return ids;
+}
+
 std::vector<Publisher::MapCounts> Publisher::counts() const {
   std::vector<MapCounts> all;
   const auto add = [&all](const auto& table) { all.push_back({table->name(), table->counts()}); };

@@ -1,0 +1,216 @@
+#include "control/agent/agent.h"
+
+#include <sched.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "control/agent/local_api.h"
+#include "control/agent/numbers.h"
+#include "loader/netns.h"
+
+namespace bpfnet::agent {
+namespace {
+
+constexpr uint32_t kDefaultMtu = 1500;
+
+Status enter_netns(const std::string& path) {
+  if (path.empty()) return ok();
+  auto netns = loader::open_netns(path);
+  if (!netns) return pass(netns);
+  if (setns(netns->get(), CLONE_NEWNET) != 0) return fail_errno(errno, "netns {}: enter", path);
+  return ok();
+}
+
+}  // namespace
+
+Agent::Agent(Options options)
+    : options_(std::move(options)),
+      service_numbers_(std::make_shared<apply::ServiceNumbers>()),
+      services_(std::make_shared<compile::ServiceImage>()),
+      policy_(std::make_shared<compile::PolicyImage>()) {
+  if (options_.node_name.empty()) options_.node_name = default_node_name();
+}
+
+Agent::~Agent() {
+  if (server_) server_->stop();
+  worker_.stop();
+}
+
+Result<std::unique_ptr<Agent>> Agent::start(const Options& options) {
+  BPFNET_TRY(enter_netns(options.netns));
+  std::unique_ptr<Agent> agent(new Agent(options));
+  BPFNET_TRY(agent->open_state());
+  BPFNET_TRY(agent->open_datapath());
+  BPFNET_TRY(agent->attach_node());
+  BPFNET_TRY(agent->recover());
+  BPFNET_TRY(agent->serve());
+  return agent;
+}
+
+Status Agent::open_state() {
+  auto loop = EventLoop::make({SIGTERM, SIGINT}, [this](int signal) {
+    spdlog::info("{}: the agent ends, the datapath goes on serving", strsignal(signal));
+    loop_->stop();
+  });
+  if (!loop) return pass(loop);
+  loop_ = std::move(*loop);
+
+  auto state_dir = StateDir::lock(options_.state_dir);
+  if (!state_dir) return pass(state_dir);
+  state_dir_.emplace(std::move(*state_dir));
+  auto store = ipam::Store::open(state_dir_->database());
+  if (!store) return pass(store);
+  store_.emplace(std::move(*store));
+  allocator_.emplace(*store_);
+
+  auto policy_numbers = load_policy_numbers(*store_);
+  if (!policy_numbers) return pass(policy_numbers);
+  policy_numbers_ = std::move(*policy_numbers);
+  auto service_numbers = load_service_numbers(*store_);
+  if (!service_numbers) return pass(service_numbers);
+  service_numbers_ = std::make_shared<apply::ServiceNumbers>(std::move(*service_numbers));
+
+  auto source = sources::FileSource::open(options_.manifests);
+  if (!source) return pass(source);
+  source_.emplace(std::move(*source));
+  return ok();
+}
+
+Status Agent::open_datapath() {
+  auto netlink = loader::Netlink::open();
+  if (!netlink) return pass(netlink);
+  netlink_.emplace(std::move(*netlink));
+  auto monitor = loader::NetlinkMonitor::open();
+  if (!monitor) return pass(monitor);
+  monitor_.emplace(std::move(*monitor));
+
+  auto links = NodeLinks::read(*netlink_);
+  if (!links) return pass(links);
+  links_ = std::move(*links);
+  auto uplinks = find_uplinks();
+  if (!uplinks) return pass(uplinks);
+  uplinks_ = std::move(*uplinks);
+
+  uint32_t mtu = kDefaultMtu;
+  for (const int uplink : uplinks_)
+    if (const loader::Link* link = links_.find(uplink)) mtu = std::max(mtu, link->mtu);
+  auto device = ensure_host_device(*netlink_, *store_, mtu);
+  if (!device) return pass(device);
+  host_device_ = *device;
+
+  loader::DatapathOptions datapath{.pin_dir = options_.bpffs};
+  datapath.config.max_flows = options_.max_flows;
+  datapath.config.endpoint_flow_quota = options_.endpoint_flow_quota;
+  datapath.config.masquerade = options_.masquerade ? 1 : 0;
+  datapath.config.trace = options_.trace ? 1 : 0;
+  datapath.config.host_ifindex = static_cast<uint32_t>(host_device_.host_ifindex);
+  datapath.config.router_ifindex = static_cast<uint32_t>(host_device_.router_ifindex);
+  std::copy(host_device_.mac.bytes.begin(), host_device_.mac.bytes.end(), datapath.config.host_mac.b);
+  datapath.config.primary_uplink = uplinks_.empty() ? 0 : static_cast<uint32_t>(uplinks_.front());
+  auto opened = loader::Datapath::open(datapath);
+  if (!opened) return pass(opened);
+  datapath_.emplace(std::move(*opened));
+  for (const std::string& warning : datapath_->warnings()) spdlog::warn("datapath: {}", warning);
+
+  publisher_ = std::make_unique<apply::Publisher>(
+      apply::kernel_writer(datapath_->maps()),
+      apply::ServicePublisher::Options{.tick_ns = std::max<uint64_t>(1, datapath_->config().tick_ns)});
+  BPFNET_TRY(publisher_->adopt());
+  // Numbers that the maps hold and the database has forgotten are not given to anything else.
+  const auto highest = publisher_->highest_ids();
+  auto service_numbers = std::make_shared<apply::ServiceNumbers>(*service_numbers_);
+  service_numbers->next = std::max(service_numbers->next, highest.service + 1);
+  service_numbers_ = std::move(service_numbers);
+  if (policy_numbers_.identities.empty()) policy_numbers_.next_identity = highest.identity + 1;
+  if (policy_numbers_.sets.empty()) policy_numbers_.next_set = highest.set + 1;
+  if (policy_numbers_.rules.empty()) policy_numbers_.next_rule = highest.rule + 1;
+  return ok();
+}
+
+Status Agent::attach_node() {
+  BPFNET_TRY(ensure_sysctls(*store_));
+  auto stale = datapath_->remove_stale();
+  if (!stale) return pass(stale);
+  BPFNET_TRY(datapath_->attach_host(host_device_.router_ifindex));
+  refresh_links();
+  // Named uplinks must work; found ones are tried again whenever links change.
+  if (!options_.uplinks.empty() && !uplink_problems_.empty()) return fail("{}", uplink_problems_.front());
+  return ok();
+}
+
+Status Agent::recover() {
+  auto manager = cni::EndpointManager::open(
+      {.pending_deletes = state_dir_->pending_deletes(),
+       .default_mtu = [this] {
+         const loader::Link* uplink = uplinks_.empty() ? nullptr : links_.find(uplinks_.front());
+         return uplink ? uplink->mtu : kDefaultMtu;
+       }()},
+      *store_, *allocator_, *this);
+  if (!manager) return pass(manager);
+  manager_ = std::move(*manager);
+  auto live = manager_->recover();
+  if (!live) return pass(live);
+  for (cni::LiveEndpoint& endpoint : *live) {
+    Status attached = datapath_->attach_pod(endpoint.host_ifindex);
+    if (!attached) spdlog::error("endpoint {}: {}", endpoint.record.key.to_string(), attached.error().message);
+    endpoints_[endpoint.record.index] = std::move(endpoint);
+  }
+  return ok();
+}
+
+Status Agent::serve() {
+  auto server = api::Server::listen(options_.socket);
+  if (!server) return pass(server);
+  server_ = std::move(*server);
+  register_routes(*server_, *this);
+
+  update_pools();
+  BPFNET_TRY(loop_->watch(source_->fd(), [this] { on_source(); }));
+  BPFNET_TRY(loop_->watch(monitor_->fd(), [this] { on_netlink(); }));
+  if (source_->synced()) {
+    (void)source_->take_changes();  // all of it is compiled now
+    refresh_routes();
+    sync(kAll);
+  } else {
+    spdlog::warn("manifests {}: not readable yet; what the maps hold stays as it is", options_.manifests);
+  }
+  server_->start();
+  return ok();
+}
+
+Status Agent::run() {
+  // A plugin that found no socket a moment ago may have left its DEL in a file.
+  worker_.post([this] { manager_->finish_pending_deletes(); });
+  Status done = loop_->run();
+  server_->stop();
+  worker_.stop();
+  return done;
+}
+
+Result<std::vector<int>> Agent::find_uplinks() {
+  std::vector<loader::Link> defaults;
+  if (options_.uplinks.empty()) {
+    auto found = netlink_->default_route_devices();
+    if (!found) return pass(found);
+    defaults = std::move(*found);
+  }
+  return choose_uplinks(options_.uplinks, links_, defaults, own_node());
+}
+
+const model::Node* Agent::own_node() const {
+  const auto& nodes = source_->state().nodes;
+  auto found = nodes.find(options_.node_name);
+  return found == nodes.end() ? nullptr : &found->second;
+}
+
+std::vector<Cidr> Agent::pod_cidrs() const {
+  if (!options_.pod_cidrs.empty()) return options_.pod_cidrs;
+  const model::Node* node = own_node();
+  return node ? node->pod_cidrs : std::vector<Cidr>{};
+}
+
+}  // namespace bpfnet::agent

@@ -1,0 +1,130 @@
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control/agent/event_loop.h"
+#include "control/agent/host_setup.h"
+#include "control/agent/node_links.h"
+#include "control/agent/options.h"
+#include "control/agent/routes.h"
+#include "control/agent/state.h"
+#include "control/agent/worker.h"
+#include "control/api/server.h"
+#include "control/apply/publisher.h"
+#include "control/cni/endpoint_manager.h"
+#include "control/compile/images.h"
+#include "control/ipam/allocator.h"
+#include "control/ipam/store.h"
+#include "control/sources/files.h"
+#include "loader/datapath.h"
+#include "loader/netlink.h"
+
+namespace bpfnet::agent {
+
+/// One node's agent. The event loop's thread owns everything here; threads of the local API reach it by
+/// EventLoop::call only. Ending it, in whatever way, leaves the datapath serving; the next start adopts.
+class Agent : public cni::EndpointHooks {
+ public:
+  /// Enters the netns, takes the locks, adopts or sets up everything, applies the first state. Must be called
+  /// before any thread is started. Errors are one line each and say what to do.
+  static Result<std::unique_ptr<Agent>> start(const Options& options);
+  ~Agent() override;
+
+  /// Serves until SIGTERM or SIGINT.
+  Status run();
+
+  // cni::EndpointHooks, from API threads
+  Status ready() override;
+  Status publish(const cni::LiveEndpoint& endpoint) override;
+  Status withdraw(const ipam::EndpointRecord& endpoint) override;
+  Status verify(const cni::LiveEndpoint& endpoint) override;
+
+  /// From any thread. Missing: the agent is ending.
+  std::optional<Snapshot> snapshot();
+  cni::EndpointManager& manager() { return *manager_; }
+
+ private:
+  explicit Agent(Options options);
+
+  Status open_state();
+  Status open_datapath();
+  Status attach_node();
+  Status recover();
+  Status serve();
+
+  Result<std::vector<int>> find_uplinks();
+  [[nodiscard]] const model::Node* own_node() const;
+  [[nodiscard]] std::vector<Cidr> pod_cidrs() const;
+  [[nodiscard]] compile::NodeView node_view() const;
+  [[nodiscard]] std::vector<compile::LocalEndpoint> local_endpoints() const;
+  [[nodiscard]] std::map<uint16_t, apply::EndpointFacts> endpoint_facts() const;
+  [[nodiscard]] std::map<uint32_t, interface> interfaces() const;
+
+  void on_source();
+  void on_netlink();
+  void look_at_links();
+  /// Reads links and addresses, attaches uplinks that are new. True: something the maps show may be different.
+  bool refresh_links();
+  void refresh_routes();
+  void update_pools();
+  /// What must be compiled anew.
+  enum Dirty : unsigned { kNothing = 0, kServices = 1, kPolicy = 2, kAll = 3 };
+  void sync(unsigned dirty);
+  void compile_services();
+  void compile_policy();
+  void note_problems(apply::Problems problems);
+  void arm_reclaim();
+  Status do_publish(const cni::LiveEndpoint& endpoint);
+  Status do_verify(const cni::LiveEndpoint& endpoint);
+  void do_withdraw(const ipam::EndpointRecord& endpoint);
+  void forget_vanished();
+  [[nodiscard]] Snapshot make_snapshot() const;
+
+  Options options_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::optional<StateDir> state_dir_;
+  std::optional<ipam::Store> store_;
+  std::optional<ipam::Allocator> allocator_;
+  std::unique_ptr<EventLoop> loop_;
+  std::optional<loader::Netlink> netlink_;
+  std::optional<loader::NetlinkMonitor> monitor_;
+  std::optional<sources::FileSource> source_;
+  std::optional<loader::Datapath> datapath_;
+  std::unique_ptr<apply::Publisher> publisher_;
+  std::unique_ptr<cni::EndpointManager> manager_;
+  std::unique_ptr<api::Server> server_;
+  Worker worker_;  ///< for work that may wait for a container's lock
+
+  HostDevice host_device_;
+  NodeLinks links_;
+  std::vector<int> uplinks_;
+  std::map<int, std::string> attached_uplinks_;  ///< ifindex -> XDP mechanism
+  NodeAddresses addresses_;
+  std::map<uint16_t, cni::LiveEndpoint> endpoints_;
+  compile::PolicyNumbers policy_numbers_;
+  std::shared_ptr<const apply::ServiceNumbers> service_numbers_;
+  std::shared_ptr<const compile::ServiceImage> services_;
+  std::shared_ptr<const compile::PolicyImage> policy_;
+  apply::ServingBackends serving_;
+
+  bool ready_ = false;
+  uint64_t generation_ = 0;
+  uint64_t syncs_ = 0;
+  uint64_t last_sync_us_ = 0;
+  uint64_t last_sync_writes_ = 0;
+  apply::Problems apply_problems_;
+  std::vector<std::string> route_problems_;
+  std::vector<std::string> uplink_problems_;
+};
+
+/// Takes away everything an agent with these options ever made: links, maps, devices, routes, sysctls (back to
+/// what was found), the state directory. Goes on after an error; ok only when nothing of ours is left.
+Status cleanup(const Options& options);
+
+}  // namespace bpfnet::agent

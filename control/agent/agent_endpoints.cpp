@@ -1,0 +1,152 @@
+// The agent's half of CNI: what EndpointManager asks of it, and what it tells of itself.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "control/agent/agent.h"
+
+namespace bpfnet::agent {
+namespace {
+
+/// The frontends that must be in the maps for the endpoint's host ports.
+std::vector<compile::FrontendAddress> host_port_frontends(const compile::ServiceImage& image,
+                                                          const ipam::EndpointRecord& record) {
+  std::vector<compile::FrontendAddress> found;
+  for (const auto& [address, frontend] : image.frontends) {
+    if (!(frontend.flags & FRONTEND_HOST_PORT)) continue;
+    const bool ours = std::any_of(frontend.internal.begin(), frontend.internal.end(), [&](const auto& backend) {
+      return std::find(record.ips.begin(), record.ips.end(), backend.ip) != record.ips.end();
+    });
+    if (ours) found.push_back(address);
+  }
+  return found;
+}
+
+Status ending() {
+  return fail("the agent is ending; try again");
+}
+
+}  // namespace
+
+Status Agent::ready() {
+  auto is_ready = loop_->call([this] { return ready_; });
+  if (!is_ready) return ending();
+  if (!*is_ready) return fail("the first state is not applied yet: manifests {} cannot be read", options_.manifests);
+  return ok();
+}
+
+Status Agent::publish(const cni::LiveEndpoint& endpoint) {
+  auto done = loop_->call([this, &endpoint] { return do_publish(endpoint); });
+  return done ? *done : ending();
+}
+
+Status Agent::withdraw(const ipam::EndpointRecord& endpoint) {
+  auto done = loop_->call([this, &endpoint] {
+    do_withdraw(endpoint);
+    return true;
+  });
+  return done ? ok() : ending();
+}
+
+Status Agent::verify(const cni::LiveEndpoint& endpoint) {
+  auto done = loop_->call([this, &endpoint] { return do_verify(endpoint); });
+  return done ? *done : ending();
+}
+
+Status Agent::do_publish(const cni::LiveEndpoint& endpoint) {
+  if (!ready_) return fail("the first state is not applied yet");
+  BPFNET_TRY(datapath_->attach_pod(endpoint.host_ifindex));
+  endpoints_[endpoint.record.index] = endpoint;
+  const auto cidrs = pod_cidrs();
+  const bool routed = std::all_of(endpoint.record.ips.begin(), endpoint.record.ips.end(), [&](const Address& ip) {
+    return std::any_of(cidrs.begin(), cidrs.end(), [&](const Cidr& cidr) { return cidr.contains(ip); });
+  });
+  if (!routed) refresh_routes();
+  sync(kAll);
+  return do_verify(endpoint);
+}
+
+Status Agent::do_verify(const cni::LiveEndpoint& endpoint) {
+  const ipam::EndpointRecord& record = endpoint.record;
+  const auto attachments = datapath_->attachments();
+  if (!attachments) return pass(attachments);
+  for (const char* hook : {"from_pod", "to_pod"}) {
+    const bool there = std::any_of(attachments->begin(), attachments->end(), [&](const auto& attachment) {
+      return attachment.ifindex == endpoint.host_ifindex && attachment.hook == hook;
+    });
+    if (!there) return fail("device {}: program {} is not attached", record.host_ifname, hook);
+  }
+  BPFNET_TRY(publisher_->verify_endpoint(record.index, static_cast<uint32_t>(endpoint.host_ifindex), record.ips, 0));
+  if (record.host_ports.empty()) return ok();
+  return publisher_->verify_frontends(host_port_frontends(*services_, record));
+}
+
+void Agent::do_withdraw(const ipam::EndpointRecord& record) {
+  auto found = endpoints_.find(record.index);
+  if (found == endpoints_.end() || found->second.record.key != record.key) return;
+  const int ifindex = found->second.host_ifindex;
+  endpoints_.erase(found);
+  if (ready_) sync(kAll);
+  // After the maps: until its record is free the pod's packets meet our programs.
+  Status detached = datapath_->detach(ifindex);
+  if (!detached) spdlog::warn("device {}: {}", record.host_ifname, detached.error().message);
+}
+
+void Agent::forget_vanished() {
+  std::vector<ipam::EndpointRecord> gone;
+  for (const auto& [index, live] : endpoints_)
+    if (!links_.find(live.host_ifindex)) gone.push_back(live.record);
+  if (gone.empty()) return;
+  for (const ipam::EndpointRecord& record : gone) {
+    spdlog::info("endpoint {}: its device {} is gone", record.key.to_string(), record.host_ifname);
+    do_withdraw(record);
+    // Not here: it waits for the container's lock, whose holder may wait for this thread.
+    worker_.post([this, name = record.host_ifname] {
+      auto forgotten = manager_->device_vanished(name);
+      if (!forgotten) spdlog::warn("device {}: {}", name, forgotten.error().message);
+    });
+  }
+}
+
+std::optional<Snapshot> Agent::snapshot() {
+  return loop_->call([this] { return make_snapshot(); });
+}
+
+Snapshot Agent::make_snapshot() const {
+  Snapshot s;
+  s.node_name = options_.node_name;
+  s.manifests = options_.manifests;
+  s.bpffs = options_.bpffs;
+  s.state_dir = options_.state_dir;
+  s.version = BPFNET_VERSION;
+  s.ready = ready_;
+  s.adopted = datapath_->adopted();
+  s.generation = generation_;
+  s.syncs = syncs_;
+  s.last_sync_us = last_sync_us_;
+  s.last_sync_writes = last_sync_writes_;
+  s.writes = publisher_->writes();
+  s.uptime_seconds = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - started_).count());
+  s.map_counts = publisher_->counts();
+  for (const int uplink : uplinks_)
+    if (const loader::Link* link = links_.find(uplink)) s.uplinks.push_back(link->name);
+  s.addresses = addresses_;
+  s.pod_cidrs = pod_cidrs();
+  s.slots_used = publisher_->services().slots().used();
+  s.slots_capacity = publisher_->services().slots().capacity();
+  s.endpoints = endpoints_;
+  for (const auto& [index, live] : endpoints_)
+    if (const endpoint* record = publisher_->endpoints().find(index)) s.records[index] = *record;
+  s.services = services_;
+  s.policy = policy_;
+  s.service_numbers = service_numbers_;
+  s.source_problems = source_->problems();
+  s.apply_problems = apply_problems_;
+  s.node_problems = route_problems_;
+  s.node_problems.insert(s.node_problems.end(), uplink_problems_.begin(), uplink_problems_.end());
+  for (const std::string& warning : datapath_->warnings()) s.node_problems.push_back(warning);
+  return s;
+}
+
+}  // namespace bpfnet::agent

@@ -1,0 +1,261 @@
+// What the agent does when something changes: compile, publish, keep devices and routes in step.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "control/agent/agent.h"
+#include "control/agent/numbers.h"
+#include "maps/convert.h"
+
+namespace bpfnet::agent {
+namespace {
+
+constexpr int kNetlinkTimer = 1;
+constexpr int kReclaimTimer = 2;
+/// A veth pair is a dozen events: look once.
+constexpr std::chrono::milliseconds kNetlinkPause{2};
+
+bool same_records(const std::map<uint32_t, interface>& a, const std::map<uint32_t, interface>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return x.first == y.first && apply::same_bytes(x.second, y.second);
+  });
+}
+
+auto extent(const compile::PolicyNumbers& numbers) {
+  return std::make_tuple(numbers.identities.size(), numbers.sets.size(), numbers.rules.size(),
+                         numbers.next_identity, numbers.next_set, numbers.next_rule);
+}
+
+std::optional<Address> first_of(const std::vector<Address>& ips, Family family) {
+  auto found = std::find_if(ips.begin(), ips.end(), [&](const Address& ip) { return ip.family() == family; });
+  return found == ips.end() ? std::nullopt : std::optional<Address>(*found);
+}
+
+}  // namespace
+
+compile::NodeView Agent::node_view() const {
+  compile::NodeView view;
+  view.name = options_.node_name;
+  view.addresses = links_.own_addresses();
+  view.cluster_cidrs = options_.cluster_cidrs;
+  for (const Cidr& cidr : pod_cidrs()) view.cluster_cidrs.push_back(cidr);
+  view.service_cidrs = options_.service_cidrs;
+  view.node_port_addresses = options_.node_port_addresses;
+  return view;
+}
+
+std::vector<compile::LocalEndpoint> Agent::local_endpoints() const {
+  std::vector<compile::LocalEndpoint> local;
+  for (const auto& [index, live] : endpoints_) {
+    compile::LocalEndpoint endpoint{.index = index, .pod = live.record.pod, .ips = live.record.ips};
+    for (const ipam::HostPort& port : live.record.host_ports)
+      endpoint.host_ports.push_back({.host_port = port.host_port,
+                                     .container_port = port.container_port,
+                                     .protocol = port.protocol,
+                                     .host_ip = port.host_ip});
+    local.push_back(std::move(endpoint));
+  }
+  return local;
+}
+
+std::map<uint16_t, apply::EndpointFacts> Agent::endpoint_facts() const {
+  std::map<uint16_t, apply::EndpointFacts> facts;
+  for (const auto& [index, live] : endpoints_) {
+    const ipam::EndpointRecord& record = live.record;
+    facts[index] = {.name = record.pod.name.empty() ? record.key.to_string() : record.pod.to_string(),
+                    .ifindex = static_cast<uint32_t>(live.host_ifindex),
+                    .mac = record.mac,
+                    .host_mac = record.host_mac,
+                    .ip4 = first_of(record.ips, Family::kIpv4),
+                    .ip6 = first_of(record.ips, Family::kIpv6),
+                    .mtu = record.mtu};
+  }
+  return facts;
+}
+
+std::map<uint32_t, interface> Agent::interfaces() const {
+  auto records = interface_records(links_, uplinks_, host_device_.host_ifindex, host_device_.router_ifindex,
+                                   addresses_);
+  for (const auto& [index, live] : endpoints_) {
+    interface record{};
+    record.kind = INTERFACE_POD;
+    record.endpoint = index;
+    record.mac = maps::to_abi(live.record.host_mac);
+    record.mtu = static_cast<uint16_t>(std::min<uint32_t>(live.record.mtu, UINT16_MAX));
+    records[static_cast<uint32_t>(live.host_ifindex)] = record;
+  }
+  return records;
+}
+
+void Agent::on_source() {
+  if (!source_->process() || !source_->synced()) return;
+  const sources::Changes changes = source_->take_changes();
+  unsigned dirty = ready_ ? kNothing : kAll;
+  if (!changes.services.empty() || !changes.slices.empty()) dirty |= kServices;
+  if (!changes.pods.empty() || !changes.policies.empty() || !changes.namespaces.empty()) dirty |= kPolicy;
+  if (!changes.nodes.empty()) {
+    dirty |= kAll;
+    refresh_links();
+    update_pools();
+  }
+  if (dirty == kNothing) {
+    generation_ = source_->generation();
+    return;
+  }
+  sync(dirty);
+  if (!changes.nodes.empty() || !route_problems_.empty()) refresh_routes();
+}
+
+void Agent::on_netlink() {
+  auto events = monitor_->read();
+  if (!events) spdlog::error("netlink monitor: {}", events.error().message);
+  loop_->set_timer(kNetlinkTimer, EventLoop::Clock::now() + kNetlinkPause, [this] { look_at_links(); });
+}
+
+void Agent::look_at_links() {
+  const auto addresses = links_.own_addresses();
+  const bool changed = refresh_links();
+  forget_vanished();
+  refresh_routes();
+  if (ready_ && changed) sync(addresses == links_.own_addresses() ? kNothing : kAll);
+}
+
+bool Agent::refresh_links() {
+  const auto before = interfaces();
+  const auto own_before = links_.own_addresses();
+  auto links = NodeLinks::read(*netlink_);
+  if (!links) {
+    spdlog::error("{}", links.error().message);
+    return false;
+  }
+  links_ = std::move(*links);
+  uplink_problems_.clear();
+  auto uplinks = find_uplinks();
+  if (uplinks) {
+    // A default route that goes away for a moment does not make its device less of an uplink.
+    for (const int old : uplinks_) {
+      const bool kept = std::find(uplinks->begin(), uplinks->end(), old) != uplinks->end();
+      if (!kept && links_.find(old) && attached_uplinks_.contains(old)) uplinks->push_back(old);
+    }
+    uplinks_ = std::move(*uplinks);
+  } else {
+    uplink_problems_.push_back(uplinks.error().message);
+  }
+  std::erase_if(attached_uplinks_, [this](const auto& entry) { return !links_.find(entry.first); });
+  const auto xdp = loader::parse_xdp_mode(options_.xdp);
+  for (const int uplink : uplinks_) {
+    if (attached_uplinks_.contains(uplink)) continue;
+    auto attached = datapath_->attach_uplink(uplink, xdp ? *xdp : loader::XdpMode::kAuto);
+    if (!attached) {
+      uplink_problems_.push_back(attached.error().message);
+      spdlog::error("{}", attached.error().message);
+      continue;
+    }
+    attached_uplinks_[uplink] = *attached;
+    spdlog::info("uplink {}: attached, XDP {}", links_.find(uplink)->name, *attached);
+  }
+  if (uplinks_.empty())
+    uplink_problems_.push_back("no uplink: no default route and no device holds the Node's address; pods reach "
+                               "this node only (name one with --uplink)");
+  addresses_ = node_addresses(links_, uplinks_, own_node());
+  return own_before != links_.own_addresses() || !same_records(before, interfaces());
+}
+
+void Agent::refresh_routes() {
+  if (!source_->synced()) return;
+  RouteInput input{.node_name = options_.node_name,
+                   .addresses = addresses_,
+                   .host_ifindex = host_device_.host_ifindex,
+                   .uplinks = uplinks_,
+                   .pod_cidrs = pod_cidrs(),
+                   .service_cidrs = options_.service_cidrs,
+                   .pod_ips = {}};
+  for (const auto& [index, live] : endpoints_)
+    input.pod_ips.insert(input.pod_ips.end(), live.record.ips.begin(), live.record.ips.end());
+  std::vector<std::string> unreachable;
+  const auto routes = wanted_routes(input, source_->state(), links_, unreachable);
+  route_problems_ = sync_routes(*netlink_, *store_, routes);
+  for (const std::string& node : unreachable)
+    route_problems_.push_back(fmt::format("node {}: its address is on no segment of this node's uplinks; routes to "
+                                          "its pods are left to the network", node));
+}
+
+void Agent::update_pools() {
+  allocator_->set_pools(pod_cidrs(), links_.own_addresses());
+}
+
+void Agent::compile_services() {
+  services_ = std::make_shared<compile::ServiceImage>(
+      compile::compile_services(source_->state(), node_view(), local_endpoints()));
+  serving_ = apply::serving_backends(source_->state());
+  auto numbers = std::make_shared<apply::ServiceNumbers>(*service_numbers_);
+  if (!numbers->assign(*services_)) return;
+  service_numbers_ = std::move(numbers);
+  // After this sync: a number that is lost is found again in the maps.
+  loop_->post([this, saved = service_numbers_] {
+    Status done = saved == service_numbers_ ? save_service_numbers(*store_, *saved) : ok();
+    if (!done) spdlog::error("{}", done.error().message);
+  });
+}
+
+void Agent::compile_policy() {
+  const auto before = extent(policy_numbers_);
+  policy_ = std::make_shared<compile::PolicyImage>(
+      compile::compile_policy(source_->state(), node_view(), local_endpoints(), policy_numbers_));
+  if (before == extent(policy_numbers_)) return;
+  // Before the maps have them: a number that is in a map and forgotten could be given to another identity.
+  Status saved = save_policy_numbers(*store_, policy_numbers_);
+  if (!saved) spdlog::error("{}", saved.error().message);
+}
+
+void Agent::sync(unsigned dirty) {
+  const auto begin = EventLoop::Clock::now();
+  if (dirty & kServices) compile_services();
+  if (dirty & kPolicy) compile_policy();
+  const uint64_t writes = publisher_->writes();
+  const auto facts = endpoint_facts();
+  const auto devices = interfaces();
+  note_problems(publisher_->publish({.services = *services_,
+                                     .service_numbers = *service_numbers_,
+                                     .serving = serving_,
+                                     .policy = *policy_,
+                                     .endpoints = facts,
+                                     .interfaces = devices},
+                                    EventLoop::Clock::now()));
+  generation_ = source_->generation();
+  ++syncs_;
+  last_sync_writes_ = publisher_->writes() - writes;
+  last_sync_us_ = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(EventLoop::Clock::now() - begin).count());
+  spdlog::debug("sync {}: {} map writes in {} us", syncs_, last_sync_writes_, last_sync_us_);
+  if (!ready_) {
+    ready_ = true;
+    spdlog::info("ready");
+    spdlog::default_logger()->flush();
+  }
+  arm_reclaim();
+}
+
+void Agent::note_problems(apply::Problems problems) {
+  for (const apply::Problem& problem : problems) {
+    const bool known = std::any_of(apply_problems_.begin(), apply_problems_.end(), [&](const auto& old) {
+      return old.object == problem.object && old.message == problem.message;
+    });
+    if (!known) spdlog::error("{}: {}", problem.object, problem.message);
+  }
+  apply_problems_ = std::move(problems);
+}
+
+void Agent::arm_reclaim() {
+  loop_->set_timer(kReclaimTimer, publisher_->deadline(), [this] {
+    // Room was made: what did not fit may fit now.
+    if (publisher_->reclaim(EventLoop::Clock::now()) && !apply_problems_.empty()) {
+      sync(kNothing);
+    } else {
+      arm_reclaim();
+    }
+  });
+}
+
+}  // namespace bpfnet::agent

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace bpfnet::agent {
+
+/// What a user can say to bpfnetd; flags and the file of --config fill it.
+struct Options {
+  std::string node_name;  ///< empty: the host's name in lower case (S9)
+  std::string manifests = "/etc/bpfnet/manifests";
+  std::string state_dir = "/var/lib/bpfnet";
+  std::string bpffs = "/sys/fs/bpf/bpfnet";
+  std::string socket = "/run/bpfnet/bpfnet.sock";
+  std::string cgroup = "/sys/fs/cgroup";
+  std::string netns;  ///< path; empty: the caller's
+  std::vector<std::string> uplinks;
+  std::vector<Cidr> pod_cidrs;  ///< empty: the own Node's podCIDRs
+  std::vector<Cidr> cluster_cidrs;
+  std::vector<Cidr> service_cidrs;  ///< default_service_cidrs()
+  std::vector<Cidr> node_port_addresses;
+  uint32_t max_flows = 65536;
+  uint32_t endpoint_flow_quota = 0;
+  bool masquerade = true;
+  std::string xdp = "auto";
+  bool trace = false;
+  std::string log_level = "info";
+
+  static std::vector<Cidr> default_service_cidrs();
+};
+
+/// The state directory of one agent, locked while this lives: a second agent is refused by name.
+class StateDir {
+ public:
+  static Result<StateDir> lock(const std::string& path);
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] std::string database() const { return path_ + "/bpfnet.db"; }
+  /// Where bpfnet-cni leaves DELs that no agent was there to take.
+  [[nodiscard]] std::string pending_deletes() const { return path_ + "/deletes"; }
+  /// Takes away what an agent made in it, then the directory if nothing else is there. Names what it could not.
+  Status remove();
+
+ private:
+  StateDir(std::string path, Fd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+  std::string path_;
+  Fd lock_;
+};
+
+/// The host's name, lower-cased (S9).
+std::string default_node_name();
+
+}  // namespace bpfnet::agent

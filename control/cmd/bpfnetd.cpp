@@ -1,0 +1,121 @@
+// The agent of one node. Flags and defaults: bpfnetd --help; docs/local-api.md is what it answers.
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "control/agent/agent.h"
+#include "control/agent/options.h"
+#include "loader/datapath.h"
+
+namespace {
+
+using bpfnet::Cidr;
+using bpfnet::agent::Options;
+
+struct Arguments {
+  Options options;
+  std::vector<std::string> pod_cidrs;
+  std::vector<std::string> cluster_cidrs;
+  std::vector<std::string> service_cidrs;
+  std::vector<std::string> node_port_addresses;
+  bool cleanup = false;
+};
+
+const CLI::Validator kCidr(
+    [](const std::string& text) {
+      const auto cidr = Cidr::parse(text);
+      return cidr ? std::string() : cidr.error().message;
+    },
+    "CIDR");
+
+void define(CLI::App& app, Arguments& args) {
+  Options& o = args.options;
+  app.set_version_flag("--version", "bpfnetd " BPFNET_VERSION);
+  app.set_config("--config", "", "Read flags from this file, one a line: node-name=a, uplink=[\"eth0\",\"eth1\"]");
+  app.add_option("--node-name", o.node_name, "Name of this node's Node object (default: the host name in lower case)");
+  app.add_option("--manifests", o.manifests, "Directory of Kubernetes manifests, watched")->capture_default_str();
+  app.add_option("--state-dir", o.state_dir, "Leases, endpoints, numbers and the journal of host changes")
+      ->capture_default_str();
+  app.add_option("--bpffs", o.bpffs, "Where maps and links are pinned; made a bpffs if it is none")
+      ->capture_default_str();
+  app.add_option("--socket", o.socket, "Unix socket of the local API")->capture_default_str();
+  app.add_option("--cgroup", o.cgroup, "cgroup2 root whose processes this agent serves")->capture_default_str();
+  app.add_option("--netns", o.netns, "Network namespace to work in, a path (default: the caller's)");
+  app.add_option("--uplink", o.uplinks,
+                 "Device that leads outside; repeat for several (default: devices of default routes, else those "
+                 "with the Node's address)");
+  app.add_option("--pod-cidr", args.pod_cidrs,
+                 "Addresses for pods; repeat for several (default: the Node's podCIDRs)")
+      ->check(kCidr);
+  app.add_option("--cluster-cidr", args.cluster_cidrs, "Addresses that pods reach without masquerade; repeat")
+      ->check(kCidr);
+  app.add_option("--service-cidr", args.service_cidrs,
+                 "Addresses of services; repeat (default: 10.96.0.0/12 and fd00:10:96::/112)")
+      ->check(kCidr);
+  app.add_option("--nodeport-addresses", args.node_port_addresses,
+                 "Open NodePorts on these local addresses only; repeat (default: all of them)")
+      ->check(kCidr);
+  app.add_option("--max-flows", o.max_flows, "Connections the flow table holds")
+      ->check(CLI::Range(16U, 1U << 24))
+      ->capture_default_str();
+  app.add_option("--endpoint-flow-quota", o.endpoint_flow_quota, "Connections one pod may hold open; 0: no limit")
+      ->capture_default_str();
+  app.add_option("--masquerade", o.masquerade, "Pods leave the cluster with the node's address")
+      ->capture_default_str();
+  app.add_option("--xdp", o.xdp, "XDP on uplinks; auto is native, and off on veth")
+      ->check(CLI::IsMember({"off", "generic", "native", "auto"}))
+      ->capture_default_str();
+  app.add_flag("--trace", o.trace, "Send an event for every packet");
+  app.add_option("--log-level", o.log_level, "How much is logged")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
+      ->capture_default_str();
+  app.add_flag("--cleanup", args.cleanup,
+               "Take away everything an agent with these flags made on this host, then end");
+}
+
+std::vector<Cidr> cidrs_of(const std::vector<std::string>& texts) {
+  std::vector<Cidr> cidrs;
+  for (const std::string& text : texts) cidrs.push_back(Cidr::parse(text).value());  // checked by kCidr
+  return cidrs;
+}
+
+int die(const bpfnet::Error& error) {
+  spdlog::critical("{}", error.message);
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments args;
+  CLI::App app("bpfnetd: wires the containers of one node by BPF.\n"
+               "SIGTERM ends the agent and leaves the datapath serving; --cleanup takes everything away.",
+               "bpfnetd");
+  app.get_formatter()->column_width(32);
+  define(app, args);
+  CLI11_PARSE(app, argc, argv);
+
+  spdlog::set_default_logger(spdlog::stderr_color_mt("bpfnetd"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  spdlog::set_level(spdlog::level::from_str(args.options.log_level));
+  spdlog::flush_on(spdlog::level::info);
+
+  Options& options = args.options;
+  options.pod_cidrs = cidrs_of(args.pod_cidrs);
+  options.cluster_cidrs = cidrs_of(args.cluster_cidrs);
+  options.service_cidrs =
+      args.service_cidrs.empty() ? Options::default_service_cidrs() : cidrs_of(args.service_cidrs);
+  options.node_port_addresses = cidrs_of(args.node_port_addresses);
+
+  if (args.cleanup) {
+    const auto done = bpfnet::agent::cleanup(options);
+    return done ? 0 : die(done.error());
+  }
+  auto agent = bpfnet::agent::Agent::start(options);
+  if (!agent) return die(agent.error());
+  const auto ended = (*agent)->run();
+  return ended ? 0 : die(ended.error());
+}
