@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/address.h"
-#include "control/ipam/allocator.h"
+#include "control/ipam/range.h"
 #include "control/ipam/records.h"
 
 // What plugin and agent say to each other, and what an ADD results in.

@@ -1,167 +1,13 @@
 #include "control/ipam/store.h"
 
-#include <array>
 #include <charconv>
-#include <cstring>
 #include <mutex>
-#include <sstream>
 
 #include "control/ipam/sqlite.h"
+#include "control/ipam/store_queries.h"
+#include "control/ipam/store_rows.h"
 
 namespace bpfnet::ipam {
-namespace {
-
-constexpr int kSchemaVersion = 1;
-// The size of the datapath's endpoints map; index 0 means none.
-constexpr int64_t kLastIndex = 4095;
-
-constexpr const char* kSchema = R"(
-CREATE TABLE endpoints (
-  container_id TEXT NOT NULL, ifname TEXT NOT NULL, network TEXT NOT NULL, netns TEXT NOT NULL,
-  pod_namespace TEXT NOT NULL, pod_name TEXT NOT NULL, pod_uid TEXT NOT NULL,
-  idx INTEGER NOT NULL UNIQUE, host_ifname TEXT NOT NULL UNIQUE, mac TEXT NOT NULL, host_mac TEXT NOT NULL,
-  mtu INTEGER NOT NULL, ips TEXT NOT NULL, host_ports TEXT NOT NULL, delegated_ipam INTEGER NOT NULL,
-  state INTEGER NOT NULL,
-  PRIMARY KEY (container_id, ifname)) WITHOUT ROWID;
-CREATE TABLE leases (
-  address BLOB NOT NULL PRIMARY KEY, network TEXT NOT NULL,
-  container_id TEXT NOT NULL, ifname TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX leases_by_owner ON leases (container_id, ifname);
-CREATE TABLE cursors (range TEXT NOT NULL PRIMARY KEY, address BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE blobs (name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE journal (
-  id INTEGER PRIMARY KEY, kind TEXT NOT NULL, object TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
-  UNIQUE (kind, object));
-PRAGMA user_version = 1;
-)";
-
-enum Query : uint8_t {
-  kListEndpoints,
-  kGetEndpoint,
-  kPutEndpoint,
-  kSetState,
-  kDropEndpoint,
-  kFreeIndex,
-  kListLeases,
-  kLeasesOf,
-  kDropLeases,
-  kCountLeases,
-  kLeaseOwner,
-  kLeasesFrom,
-  kTakeLease,
-  kGetCursor,
-  kPutCursor,
-  kGetBlob,
-  kPutBlob,
-  kDropBlob,
-  kListJournal,
-  kAddJournal,
-  kDropJournal,
-  kQueries,
-};
-
-#define ENDPOINT_COLUMNS                                                                                     \
-  "container_id, ifname, network, netns, pod_namespace, pod_name, pod_uid, idx, host_ifname, mac, host_mac," \
-  " mtu, ips, host_ports, delegated_ipam, state"
-
-constexpr std::array<const char*, kQueries> kSql = {
-    /* kListEndpoints */ "SELECT " ENDPOINT_COLUMNS " FROM endpoints ORDER BY idx",
-    /* kGetEndpoint */ "SELECT " ENDPOINT_COLUMNS " FROM endpoints WHERE container_id=?1 AND ifname=?2",
-    /* kPutEndpoint */
-    "INSERT INTO endpoints (" ENDPOINT_COLUMNS
-    ") VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)"
-    " ON CONFLICT (container_id, ifname) DO UPDATE SET network=?3, netns=?4, pod_namespace=?5, pod_name=?6,"
-    " pod_uid=?7, idx=?8, host_ifname=?9, mac=?10, host_mac=?11, mtu=?12, ips=?13, host_ports=?14,"
-    " delegated_ipam=?15, state=?16",
-    /* kSetState */ "UPDATE endpoints SET state=?3 WHERE container_id=?1 AND ifname=?2",
-    /* kDropEndpoint */ "DELETE FROM endpoints WHERE container_id=?1 AND ifname=?2",
-    // The first free number after ?1: either the very next one, or one above a taken one.
-    /* kFreeIndex */
-    "SELECT min(n) FROM (SELECT ?1 + 1 AS n UNION ALL SELECT idx + 1 FROM endpoints WHERE idx > ?1)"
-    " WHERE n <= ?2 AND n NOT IN (SELECT idx FROM endpoints)",
-    /* kListLeases */ "SELECT address, network, container_id, ifname FROM leases ORDER BY address",
-    /* kLeasesOf */ "SELECT address FROM leases WHERE container_id=?1 AND ifname=?2 ORDER BY address",
-    /* kDropLeases */ "DELETE FROM leases WHERE container_id=?1 AND ifname=?2",
-    /* kCountLeases */ "SELECT count(*) FROM leases WHERE address BETWEEN ?1 AND ?2",
-    /* kLeaseOwner */ "SELECT container_id, ifname FROM leases WHERE address=?1",
-    /* kLeasesFrom */ "SELECT address FROM leases WHERE address BETWEEN ?1 AND ?2 ORDER BY address",
-    /* kTakeLease */ "INSERT INTO leases (address, network, container_id, ifname) VALUES (?1,?2,?3,?4)",
-    /* kGetCursor */ "SELECT address FROM cursors WHERE range=?1",
-    /* kPutCursor */ "INSERT OR REPLACE INTO cursors (range, address) VALUES (?1,?2)",
-    /* kGetBlob */ "SELECT value FROM blobs WHERE name=?1",
-    /* kPutBlob */ "INSERT OR REPLACE INTO blobs (name, value) VALUES (?1,?2)",
-    /* kDropBlob */ "DELETE FROM blobs WHERE name=?1",
-    /* kListJournal */ "SELECT kind, object, before, after FROM journal ORDER BY id",
-    /* kAddJournal */
-    "INSERT INTO journal (kind, object, before, after) VALUES (?1,?2,?3,?4)"
-    " ON CONFLICT (kind, object) DO UPDATE SET after=?4",
-    /* kDropJournal */ "DELETE FROM journal WHERE kind=?1 AND object=?2",
-};
-
-std::string join_ips(const std::vector<Address>& ips) {
-  std::string text;
-  for (const Address& ip : ips) text += (text.empty() ? "" : " ") + ip.to_string();
-  return text;
-}
-
-std::vector<Address> split_ips(const std::string& text) {
-  std::vector<Address> ips;
-  std::istringstream words(text);
-  for (std::string word; words >> word;) {
-    if (auto ip = Address::parse(word)) ips.push_back(*ip);
-  }
-  return ips;
-}
-
-// `6 8080 80 *` for every port, one a line.
-std::string join_ports(const std::vector<HostPort>& ports) {
-  std::string text;
-  for (const HostPort& port : ports) {
-    text += fmt::format("{} {} {} {}\n", static_cast<int>(port.protocol), port.host_port, port.container_port,
-                        port.host_ip ? port.host_ip->to_string() : "*");
-  }
-  return text;
-}
-
-std::vector<HostPort> split_ports(const std::string& text) {
-  std::vector<HostPort> ports;
-  std::istringstream words(text);
-  int protocol = 0;
-  HostPort port;
-  for (std::string ip; words >> protocol >> port.host_port >> port.container_port >> ip;) {
-    port.protocol = static_cast<model::Protocol>(protocol);
-    port.host_ip.reset();
-    if (auto address = Address::parse(ip)) port.host_ip = *address;
-    ports.push_back(port);
-  }
-  return ports;
-}
-
-EndpointRecord read_endpoint(const Statement& row) {
-  EndpointRecord record;
-  record.key = {row.text(0), row.text(1)};
-  record.network = row.text(2);
-  record.netns = row.text(3);
-  record.pod = {row.text(4), row.text(5)};
-  record.pod_uid = row.text(6);
-  record.index = static_cast<uint16_t>(row.number(7));
-  record.host_ifname = row.text(8);
-  record.mac = Mac::parse(row.text(9)).value_or(Mac{});
-  record.host_mac = Mac::parse(row.text(10)).value_or(Mac{});
-  record.mtu = static_cast<uint32_t>(row.number(11));
-  record.ips = split_ips(row.text(12));
-  record.host_ports = split_ports(row.text(13));
-  record.delegated_ipam = row.number(14) != 0;
-  record.state = static_cast<EndpointState>(row.number(15));
-  return record;
-}
-
-void bind_key(Statement& statement, const AttachmentKey& key, int at = 1) {
-  statement.bind(at, key.container_id);
-  statement.bind(at + 1, key.ifname);
-}
-
-}  // namespace
 
 struct Store::Impl {
   // Destroyed in reverse: statements before the connection.
@@ -363,21 +209,7 @@ Status Store::put_endpoint(EndpointRecord& record) {
   const auto write = [&]() -> Status {
     if (record.index == 0) BPFNET_TRY(impl_->give_index(record));
     StatementUse put(impl_->query(kPutEndpoint));
-    bind_key(*put, record.key);
-    put->bind(3, record.network);
-    put->bind(4, record.netns);
-    put->bind(5, record.pod.ns);
-    put->bind(6, record.pod.name);
-    put->bind(7, record.pod_uid);
-    put->bind(8, int64_t{record.index});
-    put->bind(9, record.host_ifname);
-    put->bind(10, record.mac.to_string());
-    put->bind(11, record.host_mac.to_string());
-    put->bind(12, int64_t{record.mtu});
-    put->bind(13, join_ips(record.ips));
-    put->bind(14, join_ports(record.host_ports));
-    put->bind(15, int64_t{record.delegated_ipam});
-    put->bind(16, static_cast<int64_t>(record.state));
+    bind_endpoint(*put, record);
     BPFNET_TRY(put->run());
     return transaction->commit();
   };

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <filesystem>
 
+#include "base/fd.h"
 #include "control/ipam/store.h"
 
 namespace bpfnet::ipam {
@@ -153,10 +154,15 @@ TEST_F(StoreTest, ANewerSchemaIsRefused) {
   EXPECT_THAT(opened.error().message, HasSubstr("schema version 99"));
 }
 
-// A child adds and removes endpoints with their leases without pause; it is killed at a random point. What is
-// left must be whole: every endpoint has exactly its own leases, and the next agent can go on.
+// A child adds and removes endpoints with their leases without pause, telling each one by a byte; it is
+// killed somewhere behind another byte each round. What is left must be whole: every endpoint has exactly its
+// own leases, and the next agent can go on.
 TEST_F(StoreTest, KilledInTheMiddleOfWritingLeavesWholeTransactions) {
   for (int round = 0; round < 10; ++round) {
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    const Fd progress(ends[0]);
+    Fd report(ends[1]);
     const pid_t child = fork();
     if (child == 0) {
       Store store = open();
@@ -167,17 +173,20 @@ TEST_F(StoreTest, KilledInTheMiddleOfWritingLeavesWholeTransactions) {
           BPFNET_TRY(view.take(*ip("10.0.0.0").plus(static_cast<uint64_t>(i))));
           return view.take(*ip("fd00::").plus(static_cast<uint64_t>(i)));
         });
-        if (!both || !store.put_endpoint(endpoint)) _exit(2);
+        if (!both || !store.put_endpoint(endpoint) || write(report.get(), "", 1) != 1) _exit(2);
       }
     }
-    usleep(30'000 + static_cast<useconds_t>(round) * 7'000);  // the moment is the point, not an event
+    report.reset();
+    char byte = 0;
+    for (int seen = 0; seen < 5 + round * 37; ++seen) ASSERT_EQ(read(progress.get(), &byte, 1), 1);
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
     ASSERT_TRUE(WIFSIGNALED(status)) << "the writer failed: " << WEXITSTATUS(status);
 
     Store store = open();
-    for (const EndpointRecord& endpoint : store.endpoints().value()) {
+    const auto endpoints = store.endpoints().value();
+    for (const EndpointRecord& endpoint : endpoints) {
       EXPECT_EQ(store.leases_of(endpoint.key).value().size(), 2U) << endpoint.key.to_string();
     }
     const auto leases = store.leases().value();
