@@ -19,7 +19,8 @@ uint16_t masked(uint16_t port, int bits) {
   return bits == 0 ? 0 : static_cast<uint16_t>(port & (0xffff << (16 - bits)));
 }
 
-bool is_covered(const PolicySet& set, const PolicyEntry& entry) {
+/// `lengths`: bit n is set when some entry has n port bits; most sets have one or two lengths to look for.
+bool is_covered(const PolicySet& set, uint32_t lengths, const PolicyEntry& entry) {
   for (const uint32_t identity : {entry.identity, static_cast<uint32_t>(IDENTITY_ANY)}) {
     const bool same_identity = identity == entry.identity;
     if (entry.proto == 0) {
@@ -29,7 +30,8 @@ bool is_covered(const PolicySet& set, const PolicyEntry& entry) {
     if (set.allow.contains({identity, 0, 0, 0})) return true;
     const int longest = same_identity ? entry.port_bits - 1 : entry.port_bits;
     for (int bits = 0; bits <= longest; ++bits)
-      if (set.allow.contains({identity, entry.proto, masked(entry.port, bits), static_cast<uint8_t>(bits)}))
+      if ((lengths >> bits & 1) != 0 &&
+          set.allow.contains({identity, entry.proto, masked(entry.port, bits), static_cast<uint8_t>(bits)}))
         return true;
   }
   return false;
@@ -58,9 +60,11 @@ class Fingerprint {
 
 void remove_subsumed(PolicySet& set) {
   // Covering is transitive, so testing against the whole set is right while entries go.
+  uint32_t lengths = 0;
+  for (const auto& [entry, rule] : set.allow) lengths |= 1U << entry.port_bits;
   std::vector<PolicyEntry> covered;
   for (const auto& [entry, rule] : set.allow)
-    if (is_covered(set, entry)) covered.push_back(entry);
+    if (is_covered(set, lengths, entry)) covered.push_back(entry);
   for (const PolicyEntry& entry : covered) set.allow.erase(entry);
 }
 
