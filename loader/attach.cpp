@@ -14,6 +14,7 @@
 #include "loader/bpffs.h"
 #include "loader/clsact.h"
 #include "loader/tcx.h"
+#include "maps/libbpf_options.h"
 
 namespace bpfnet::loader {
 namespace {
@@ -79,7 +80,7 @@ std::string mechanism_of(const Pin& pin) {
   if (pin.kind == Pin::Kind::kFilter) return "clsact";
   if (pin.type == kLinkTypeTcx) return "tcx";
   if (pin.type != kLinkTypeXdp) return fmt::format("link-{}", pin.type);
-  LIBBPF_OPTS(bpf_xdp_query_opts, opts);
+  auto opts = maps::libbpf_options<bpf_xdp_query_opts>();
   if (pin.ifindex != 0 && bpf_xdp_query(pin.ifindex, 0, &opts) == 0 && opts.attach_mode == XDP_ATTACHED_SKB)
     return "xdp-generic";
   return "xdp-native";
@@ -107,7 +108,7 @@ Status replace_pin(int program, const std::string& path) {
 }
 
 Result<Fd> create_link(int program, int ifindex, const std::string& hook, AttachPoint point) {
-  LIBBPF_OPTS(bpf_link_create_opts, opts);
+  auto opts = maps::libbpf_options<bpf_link_create_opts>();
   auto type = point == AttachPoint::kIngress ? kTcxIngress : kTcxEgress;
   if (point == AttachPoint::kXdpGeneric || point == AttachPoint::kXdpNative) {
     type = BPF_XDP;

@@ -130,7 +130,7 @@ Status remove_tree(const std::string& path) {
   if (errno != EISDIR && errno != EPERM) return fail_errno(errno, "pin {}: remove", path);
   auto names = list_directory(path);
   if (!names) return pass(names);
-  for (const std::string& name : *names) BPFNET_TRY(remove_tree(path + "/" + name));
+  for (const std::string& name : *names) BPFNET_TRY(remove_tree(fmt::format("{}/{}", path, name)));
   if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "directory {}: remove", path);
   return ok();
 }

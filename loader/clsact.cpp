@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "loader/netlink_socket.h"
+#include "maps/libbpf_options.h"
 
 namespace bpfnet::loader {
 namespace {
@@ -17,6 +18,20 @@ constexpr uint32_t kHandle = 1;
 
 bpf_tc_attach_point point_of(Direction direction) {
   return direction == Direction::kIngress ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+}
+
+bpf_tc_hook hook_of(int ifindex, Direction direction) {
+  auto hook = maps::libbpf_options<bpf_tc_hook>();
+  hook.ifindex = ifindex;
+  hook.attach_point = point_of(direction);
+  return hook;
+}
+
+bpf_tc_opts our_filter() {
+  auto filter = maps::libbpf_options<bpf_tc_opts>();
+  filter.handle = kHandle;
+  filter.priority = kPriority;
+  return filter;
 }
 
 const char* text_of(Direction direction) {
@@ -48,19 +63,20 @@ Direction clsact_direction(std::string_view hook, std::string_view ifname) {
 }
 
 Status clsact_attach(int ifindex, Direction direction, int program_fd) {
-  LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point_of(direction));
+  auto hook = hook_of(ifindex, direction);
   if (const int rc = bpf_tc_hook_create(&hook); rc != 0 && rc != -EEXIST)
     return fail_errno(rc, "link {}: add the clsact qdisc", ifindex);
-  LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = program_fd, .flags = BPF_TC_F_REPLACE, .handle = kHandle,
-              .priority = kPriority);
+  auto opts = our_filter();
+  opts.prog_fd = program_fd;
+  opts.flags = BPF_TC_F_REPLACE;
   if (const int rc = bpf_tc_attach(&hook, &opts); rc != 0)
     return fail_errno(rc, "link {}: add our {} filter", ifindex, text_of(direction));
   return ok();
 }
 
 Status clsact_detach(int ifindex, Direction direction) {
-  LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point_of(direction));
-  LIBBPF_OPTS(bpf_tc_opts, opts, .handle = kHandle, .priority = kPriority);
+  auto hook = hook_of(ifindex, direction);
+  const auto opts = our_filter();
   if (const int rc = bpf_tc_detach(&hook, &opts); rc != 0 && rc != -ENOENT && rc != -ENODEV && rc != -EINVAL)
     return fail_errno(rc, "link {}: delete our {} filter", ifindex, text_of(direction));
   for (const Direction side : {Direction::kIngress, Direction::kEgress}) {

@@ -17,6 +17,7 @@
 #include "loader/bpffs.h"
 #include "loader/netlink.h"
 #include "loader/pinned_maps.h"
+#include "maps/libbpf_options.h"
 
 namespace bpfnet::loader {
 namespace {
@@ -179,7 +180,10 @@ Status Datapath::State::start_timer() const {
   const int program = program_fd("flow_timer_start");
   if (program < 0) return fail_errno(ENOENT, "program flow_timer_start: not in this build");
   uint8_t packet[64] = {};
-  LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet), .repeat = 1);
+  auto opts = maps::libbpf_options<bpf_test_run_opts>();
+  opts.data_in = packet;
+  opts.data_size_in = sizeof(packet);
+  opts.repeat = 1;
   if (const int rc = bpf_prog_test_run_opts(program, &opts); rc != 0)
     return fail_errno(rc, "program flow_timer_start: run");
   if (opts.retval != 0)
@@ -319,8 +323,9 @@ Status Datapath::remove(const std::string& pin_dir) {
       const bool ours =
           name.size() > 1 && name[0] == 'v' && name.find_first_not_of("0123456789", 1) == std::string::npos;
       if (!ours) continue;
-      BPFNET_TRY(AttachmentTable::remove_all(pin_dir + "/" + name + "/links"));
-      BPFNET_TRY(remove_tree(pin_dir + "/" + name));
+      const std::string layout = fmt::format("{}/{}", pin_dir, name);
+      BPFNET_TRY(AttachmentTable::remove_all(layout + "/links"));
+      BPFNET_TRY(remove_tree(layout));
     }
   }
   return unmount_bpffs(pin_dir);

@@ -145,7 +145,7 @@ Result<std::vector<Route>> Netlink::routes(uint32_t table) {
       const auto status = socket_->request(std::move(message), "routes: list", [&](const nlmsghdr* header) {
         auto route = parse_route(header);
         if (route && route->table != RT_TABLE_LOCAL && (table == 0 || route->table == table))
-          found.push_back(std::move(*route));
+          found.push_back(*route);
       });
       // ENOENT: that table has never held a route of this family.
       if (!status && status.error().code == EAGAIN) continue;
@@ -208,7 +208,7 @@ Result<Route> Netlink::route_to(const Address& destination) {
                               fmt::format("route to {}: look up", destination.to_string()),
                               [&](const nlmsghdr* header) { result = parse_route(header); }));
   if (!result) return fail_errno(ENETUNREACH, "route to {}: look up", destination.to_string());
-  return std::move(*result);
+  return *result;
 }
 
 Result<std::vector<Link>> Netlink::default_route_devices() {

@@ -95,7 +95,7 @@ Result<Adoption> adopt_maps(bpf_object* object, const std::string& map_dir, cons
       if (const int rc = bpf_map__set_max_entries(map, wanted); rc != 0)
         return fail_errno(rc, "map {}: set size {}", name, wanted);
     const uint32_t size = bpf_map__max_entries(map);
-    const std::string path = map_dir + "/" + name;
+    const std::string path = fmt::format("{}/{}", map_dir, name);
     auto pinned = open_pin(path);
     if (!pinned) return pass(pinned);
     if (!*pinned) {
@@ -133,7 +133,7 @@ Status pin_maps(bpf_object* object, const std::string& map_dir, const Adoption& 
   if (first) BPFNET_TRY(remove_tree(dir));
   BPFNET_TRY(make_directory(dir));
   for (const std::string& name : adoption.fresh) {
-    const std::string path = dir + "/" + name;
+    const std::string path = fmt::format("{}/{}", dir, name);
     BPFNET_TRY(remove_pin(path));
     const bpf_map* map = bpf_object__find_map_by_name(object, name.c_str());
     if (const int rc = bpf_obj_pin(bpf_map__fd(map), path.c_str()); rc != 0)

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "maps/libbpf_options.h"
+
 namespace bpfnet::maps {
 namespace {
 
@@ -130,7 +132,8 @@ Status MapBase::raw_put_batch(const void* keys, const void* values, size_t count
   const auto* key = static_cast<const uint8_t*>(keys);
   const auto* value = static_cast<const uint8_t*>(values);
   done = 0;
-  LIBBPF_OPTS(bpf_map_batch_opts, opts, .elem_flags = static_cast<uint64_t>(flags));
+  auto opts = libbpf_options<bpf_map_batch_opts>();
+  opts.elem_flags = static_cast<uint64_t>(flags);
   while (done < count) {
     auto n = static_cast<uint32_t>(count - done);
     const int rc =

@@ -55,7 +55,7 @@ class PingPong {
  private:
   static Status make_socket(Fd& fd, int timeout_ms) {
     fd = Fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    const timeval timeout{.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    const timeval timeout{.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000L};
     setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
     return ok();
   }

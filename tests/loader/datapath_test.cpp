@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "maps/dump.h"
+#include "maps/libbpf_options.h"
 #include "tests/loader/datapath_fixture.h"
 
 namespace bpfnet::loader {
@@ -229,6 +230,13 @@ TEST_F(DatapathTest, RemoveKeepsABpffsThatIsNotOurs) {
   EXPECT_EQ(stat.f_type, 0xcafe4a11) << "still a bpffs";
 }
 
+bpf_tc_hook ingress_of(int ifindex) {
+  auto hook = maps::libbpf_options<bpf_tc_hook>();
+  hook.ifindex = ifindex;
+  hook.attach_point = BPF_TC_INGRESS;
+  return hook;
+}
+
 TEST_F(DatapathTest, ClsactServesKernelsWithoutTcx) {
   DatapathOptions old_kernel = options();
   old_kernel.tc = TcMechanism::kClsact;
@@ -247,13 +255,15 @@ TEST_F(DatapathTest, ClsactServesKernelsWithoutTcx) {
     auto datapath = Datapath::open(old_kernel);
     ASSERT_TRUE(datapath) << datapath.error().message;
     EXPECT_NE(datapath->attachments()->front().program, before);
-    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = uplink, .attach_point = BPF_TC_INGRESS);
-    LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 0xb9f0);
+    const auto hook = ingress_of(uplink);
+    auto opts = maps::libbpf_options<bpf_tc_opts>();
+    opts.handle = 1;
+    opts.priority = 0xb9f0;
     ASSERT_EQ(bpf_tc_query(&hook, &opts), 0);
     EXPECT_EQ(opts.prog_id, datapath->attachments()->front().program) << "the filter runs the new program";
   }
   ASSERT_TRUE(Datapath::remove(pin_dir));
-  LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = uplink, .attach_point = BPF_TC_INGRESS);
+  auto hook = ingress_of(uplink);
   EXPECT_EQ(bpf_tc_hook_create(&hook), 0) << "the qdisc was gone";
 }
 

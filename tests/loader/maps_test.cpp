@@ -8,6 +8,7 @@
 #include <set>
 
 #include "maps/convert.h"
+#include "maps/libbpf_options.h"
 
 namespace bpfnet::maps {
 namespace {
@@ -18,7 +19,8 @@ using ::testing::HasSubstr;
 template <typename M>
 M make(bpf_map_type type, const char* name, uint32_t key, uint32_t value, uint32_t entries,
        uint32_t flags = 0) {
-  LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
+  auto opts = libbpf_options<bpf_map_create_opts>();
+  opts.map_flags = flags;
   auto map = M::adopt(Fd(bpf_map_create(type, name, key, value, entries, &opts)), name);
   EXPECT_TRUE(map) << map.error().message;
   return map ? std::move(*map) : M();
