@@ -47,6 +47,8 @@ bool has_prefix(const std::array<uint8_t, 16>& bytes, const std::array<uint8_t, 
 }  // namespace
 
 Result<Address> Address::parse(std::string_view text, bool sloppy) {
+  // inet_pton would stop at a NUL and take what stands before it.
+  if (text.find('\0') != std::string_view::npos) return fail("an IP address holds a NUL byte");
   const std::string copy(text);
   std::array<uint8_t, 4> octets{};
   if (inet_pton(AF_INET, copy.c_str(), octets.data()) == 1) return from_ipv4(octets);
