@@ -1,0 +1,210 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include "control/apply/publisher.h"
+#include "maps/convert.h"
+#include "tests/unit/apply_memory_maps.h"
+
+namespace bpfnet::apply {
+namespace {
+
+using compile::AddressEntry;
+using compile::EndpointPolicy;
+using compile::PolicyEntry;
+using compile::PolicyImage;
+using testing::Contains;
+using testing::Field;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr uint16_t kWeb = 1;
+constexpr uint32_t kWebDevice = 11;
+constexpr uint32_t kClientOld = 256;
+constexpr uint32_t kClientNew = 257;
+constexpr uint32_t kWebIdentity = 258;
+
+Address ip(const char* text) {
+  return Address::parse(text).value();
+}
+const Address kWebIp = ip("10.0.0.1");
+const Address kClientIp = ip("10.0.0.2");
+
+compile::PolicySet allows(uint32_t identity) {
+  return {.allow = {{PolicyEntry{.identity = identity, .proto = IPPROTO_TCP, .port = 80, .port_bits = 16}, 7}}};
+}
+
+/// web is isolated by set `set`, which lets `client` in.
+PolicyImage image_of(uint32_t set, uint32_t client, bool with_address = true) {
+  PolicyImage image;
+  image.sets[set] = allows(client);
+  image.identities = {{client, "client"}, {kWebIdentity, "web"}};
+  image.endpoints[kWeb] = EndpointPolicy{.identity = kWebIdentity, .ingress_set = set};
+  image.addresses[{0, kWebIp}] =
+      AddressEntry{.identity = kWebIdentity, .endpoint = kWeb, .flags = ADDRESS_POD | ADDRESS_LOCAL_POD};
+  if (with_address) image.addresses[{0, kClientIp}] = AddressEntry{.identity = client, .flags = ADDRESS_POD};
+  return image;
+}
+
+class Policies : public testing::Test {
+ protected:
+  Policies() {
+    facts_[kWeb] = {.name = "default/web", .ifindex = kWebDevice, .ip4 = kWebIp, .mtu = 1500};
+    interface device{};
+    device.kind = INTERFACE_POD;
+    device.endpoint = kWeb;
+    devices_[kWebDevice] = device;
+    start();
+  }
+  void start() {
+    publisher_ = std::make_unique<Publisher>(maps_.writer(), ServicePublisher::Options{});
+    ASSERT_TRUE(publisher_->adopt());
+    maps_.log.clear();
+  }
+  Problems publish(const PolicyImage& image) {
+    maps_.log.clear();
+    return publisher_->publish({.services = {},
+                                .service_numbers = {},
+                                .serving = {},
+                                .policy = image,
+                                .endpoints = facts_,
+                                .interfaces = devices_},
+                               now_);
+  }
+  const endpoint& record() const { return maps_.endpoints.at(kWeb); }
+  /// The verdict a new connection from the client to port 80 of web would get now.
+  bool client_allowed() const {
+    auto web = maps_.endpoints.find(kWeb);
+    if (web == maps_.endpoints.end() || web->second.state != ENDPOINT_OPEN) return false;
+    if (web->second.ingress_set == POLICY_SET_ALLOW_ALL) return true;
+    auto client = maps_.addresses.find(maps::make_address_key(kClientIp));
+    const uint32_t identity = client == maps_.addresses.end() ? uint32_t{IDENTITY_WORLD} : client->second.identity;
+    return maps_.policies.contains(maps::make_policy_key(web->second.ingress_set, identity, IPPROTO_TCP, 80, 16));
+  }
+
+  MemoryMaps maps_;
+  std::unique_ptr<Publisher> publisher_;
+  std::map<uint16_t, EndpointFacts> facts_;
+  std::map<uint32_t, interface> devices_;
+  Clock::time_point now_{};
+};
+
+TEST_F(Policies, NewPodIsClosedUntilEverythingElseIsInPlace) {  // P20
+  maps_.before_write = [this](const std::string&) {
+    auto web = maps_.endpoints.find(kWeb);
+    if (web == maps_.endpoints.end()) return;
+    EXPECT_EQ(web->second.state, ENDPOINT_CLOSED);
+    EXPECT_EQ(web->second.ingress_set, POLICY_SET_DENY_ALL);
+  };
+  EXPECT_THAT(publish(image_of(16, kClientOld)), IsEmpty());
+  EXPECT_LT(maps_.first("endpoints put"), maps_.first("interfaces put"));
+  EXPECT_EQ(maps_.last("endpoints put"), maps_.log.size() - 1);
+  EXPECT_EQ(record().state, ENDPOINT_OPEN);
+  EXPECT_TRUE(client_allowed());
+}
+
+TEST_F(Policies, UnchangedResyncAndRestartWriteNothing) {
+  const auto image = image_of(16, kClientOld);
+  (void)publish(image);
+  EXPECT_THAT(publish(image), IsEmpty());
+  EXPECT_THAT(maps_.log, IsEmpty());
+  start();
+  EXPECT_THAT(publish(image), IsEmpty());
+  EXPECT_THAT(maps_.log, IsEmpty());
+}
+
+TEST_F(Policies, NewSetIsWholeBeforeTheEndpointMovesAndOldOneGoesAfterItsGrace) {
+  (void)publish(image_of(16, kClientOld));
+  const uint32_t epoch = record().epoch;
+  auto next = image_of(17, kClientOld);
+  next.sets[17].allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_UDP, .port = 53, .port_bits = 16}] = 8;
+  maps_.before_write = [this](const std::string&) { EXPECT_TRUE(client_allowed()); };
+  EXPECT_THAT(publish(next), IsEmpty());
+  EXPECT_LT(maps_.last("policies put"), maps_.first("endpoints put"));
+  EXPECT_EQ(maps_.count("policies erase"), 0U);
+  EXPECT_EQ(record().ingress_set, 17U);
+  EXPECT_GT(record().epoch, epoch);
+  EXPECT_FALSE(publisher_->reclaim(now_ + std::chrono::milliseconds(99)));
+  EXPECT_TRUE(publisher_->reclaim(now_ + std::chrono::milliseconds(100)));
+  EXPECT_EQ(maps_.policies.size(), 2U);
+}
+
+TEST_F(Policies, RelabelledPeerThatStaysAllowedIsNeverDenied) {
+  (void)publish(image_of(16, kClientOld));
+  const uint32_t epoch = record().epoch;
+  maps_.before_write = [this](const std::string&) { EXPECT_TRUE(client_allowed()); };
+  EXPECT_THAT(publish(image_of(17, kClientNew)), IsEmpty());
+  EXPECT_TRUE(client_allowed());
+  EXPECT_EQ(record().ingress_set, 17U);
+  EXPECT_GT(record().epoch, epoch);
+  (void)publisher_->reclaim(now_ + std::chrono::seconds(1));
+  EXPECT_EQ(maps_.policies.size(), 1U);  // neither the old set nor the one in between
+}
+
+TEST_F(Policies, NewPeerIsInTheSetBeforeItHasAnAddress) {
+  (void)publish(image_of(16, kClientOld, false));
+  (void)publish(image_of(17, kClientNew));
+  EXPECT_LT(maps_.first("policies put"), maps_.first("addresses put"));
+  EXPECT_LT(maps_.first("endpoints put"), maps_.first("addresses put"));
+}
+
+TEST_F(Policies, IdentityChangeRaisesTheEpochOfIsolatedEndpoints) {
+  (void)publish(image_of(16, kClientOld));
+  const uint32_t epoch = record().epoch;
+  auto next = image_of(16, kClientOld);
+  next.addresses[{0, kClientIp}].identity = IDENTITY_WORLD;
+  (void)publish(next);
+  EXPECT_GT(record().epoch, epoch);
+  EXPECT_FALSE(client_allowed());
+}
+
+TEST_F(Policies, SetThatDoesNotFitIsTakenBackAndTheOldOneStays) {
+  (void)publish(image_of(16, kClientOld));
+  maps_.capacity["policies"] = 2;
+  auto next = image_of(17, kClientOld);
+  for (uint16_t port = 81; port < 90; ++port)
+    next.sets[17].allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_TCP, .port = port, .port_bits = 16}] = 8;
+  const Problems problems = publish(next);
+  EXPECT_THAT(problems, Contains(Field(&Problem::message, HasSubstr("E2BIG"))));
+  EXPECT_THAT(problems, Contains(Field(&Problem::object, "endpoint default/web")));
+  EXPECT_EQ(record().ingress_set, 16U);
+  EXPECT_EQ(maps_.policies.size(), 1U);
+  EXPECT_TRUE(client_allowed());
+}
+
+TEST_F(Policies, NewPodWhoseSetDoesNotFitStaysClosedInThatDirection) {
+  maps_.capacity["policies"] = 0;
+  EXPECT_FALSE(publish(image_of(16, kClientOld)).empty());
+  EXPECT_EQ(record().ingress_set, POLICY_SET_DENY_ALL);
+  EXPECT_EQ(record().egress_set, POLICY_SET_ALLOW_ALL);
+}
+
+TEST_F(Policies, NumberOfAGonePodIsClosedForItsNextOwner) {
+  (void)publish(image_of(16, kClientOld));
+  const uint32_t epoch = record().epoch;
+  facts_.clear();
+  devices_.clear();
+  (void)publish({});
+  EXPECT_EQ(record().state, ENDPOINT_FREE);
+  EXPECT_GT(record().epoch, epoch);
+  EXPECT_THAT(maps_.interfaces, IsEmpty());
+  EXPECT_THAT(maps_.addresses, IsEmpty());
+  const uint32_t freed = record().epoch;
+  start();
+  facts_[kWeb] = {.name = "default/other", .ifindex = 12, .ip4 = kClientIp};
+  auto image = image_of(16, kClientOld);
+  (void)publish(image);
+  EXPECT_GT(record().epoch, freed);
+}
+
+TEST_F(Policies, VerifyNamesWhatIsMissing) {
+  (void)publish(image_of(16, kClientOld));
+  EXPECT_TRUE(publisher_->verify_endpoint(kWeb, kWebDevice, {kWebIp}, 0));
+  maps_.addresses.erase(maps::make_address_key(kWebIp));
+  const auto verdict = publisher_->verify_endpoint(kWeb, kWebDevice, {kWebIp}, 0);
+  ASSERT_FALSE(verdict);
+  EXPECT_THAT(verdict.error().message, HasSubstr("map addresses: 10.0.0.1"));
+}
+
+}  // namespace
+}  // namespace bpfnet::apply

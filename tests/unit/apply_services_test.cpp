@@ -1,0 +1,250 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include "control/apply/service_publisher.h"
+#include "maps/convert.h"
+#include "tests/unit/apply_memory_maps.h"
+
+namespace bpfnet::apply {
+namespace {
+
+using compile::Backend;
+using compile::Frontend;
+using compile::FrontendAddress;
+using compile::ServiceImage;
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+Address ip(const char* text) {
+  return Address::parse(text).value();
+}
+
+FrontendAddress vip(uint16_t port, uint8_t proto = IPPROTO_TCP) {
+  return {.ip = ip("10.96.0.1"), .port = port, .proto = proto};
+}
+
+Frontend web(std::vector<Backend> backends, const char* name = "default/web:http") {
+  return {.service = name, .internal = backends, .external = backends, .flags = FRONTEND_CLUSTER_IP};
+}
+
+const Backend kA{.ip = ip("10.0.0.1"), .port = 8080};
+const Backend kB{.ip = ip("10.0.0.2"), .port = 8080};
+const Backend kC{.ip = ip("10.0.0.3"), .port = 8080};
+
+/// A publisher over maps that survive it.
+class Services : public testing::Test {
+ protected:
+  Services() { start(); }
+
+  void start() {
+    publisher_.reset();
+    writer_ = maps_.writer();
+    publisher_ = std::make_unique<ServicePublisher>(writer_, ServicePublisher::Options{.grace = milliseconds(100)});
+    ASSERT_TRUE(publisher_->adopt());
+    maps_.log.clear();
+  }
+  Problems publish(const ServiceImage& image, const ServingBackends& serving = {}) {
+    numbers_.assign(image);
+    Problems problems;
+    maps_.log.clear();
+    publisher_->publish(image, numbers_, serving, now_, problems);
+    return problems;
+  }
+  /// What a packet would find behind a frontend.
+  std::vector<Backend> backends(const FrontendAddress& address) const {
+    auto found = maps_.frontends.find(
+        maps::make_frontend_key(address.ip, address.port, address.proto, address.scope, address.net));
+    if (found == maps_.frontends.end()) return {};
+    std::vector<Backend> list;
+    for (uint32_t i = 0; i < found->second.count; ++i) {
+      const backend_slot& slot = maps_.backend_slots.at(found->second.first + i);
+      list.push_back({.ip = maps::from_abi(slot.addr), .port = ntohs(slot.port)});
+    }
+    return list;
+  }
+  backend_slot slot(const FrontendAddress& address, uint32_t i) const {
+    const auto& value = maps_.frontends.at(maps::make_frontend_key(address.ip, address.port, address.proto));
+    return maps_.backend_slots.at(value.first + i);
+  }
+  uint32_t generation(uint32_t backend) const { return maps_.backend_states.at(backend).generation; }
+
+  MemoryMaps maps_;
+  MapWriter writer_;
+  ServiceNumbers numbers_;
+  std::unique_ptr<ServicePublisher> publisher_;
+  Clock::time_point now_{};
+};
+
+TEST_F(Services, RunIsWrittenBeforeTheFrontendNamesIt) {
+  EXPECT_THAT(publish({.frontends = {{vip(80), web({kA, kB})}}}), IsEmpty());
+  EXPECT_LT(maps_.last("backend_slots put"), maps_.first("frontends put"));
+  EXPECT_LT(maps_.last("backend_states put"), maps_.first("backend_slots put"));
+  EXPECT_EQ(backends(vip(80)), (std::vector{kA, kB}));
+}
+
+TEST_F(Services, ChangeIsOneFrontendUpdateAndNoReaderSeesAMix) {
+  (void)publish({.frontends = {{vip(80), web({kA, kB})}}});
+  maps_.before_write = [this](const std::string&) {
+    const auto seen = backends(vip(80));
+    EXPECT_TRUE(seen == (std::vector{kA, kB}) || seen == (std::vector{kB, kC, kA}));
+  };
+  (void)publish({.frontends = {{vip(80), web({kB, kC, kA})}}});
+  EXPECT_EQ(maps_.count("frontends put"), 1U);
+  EXPECT_EQ(maps_.count("frontends erase"), 0U);
+  EXPECT_EQ(backends(vip(80)), (std::vector{kB, kC, kA}));
+}
+
+TEST_F(Services, OldRunIsReusedOnlyAfterItsGrace) {
+  maps_.capacity["backend_slots"] = 3;
+  start();
+  (void)publish({.frontends = {{vip(80), web({kA, kB})}}});
+  const ServiceImage next{.frontends = {{vip(80), web({kB, kC})}}};
+  const Problems refused = publish(next);
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_THAT(refused[0].message, HasSubstr("map backend_slots"));
+  EXPECT_THAT(refused[0].message, HasSubstr("E2BIG"));
+  EXPECT_EQ(backends(vip(80)), (std::vector{kA, kB}));
+
+  (void)publish({.frontends = {{vip(80), web({kC})}}});  // one slot fits
+  EXPECT_FALSE(publisher_->reclaim(now_ + milliseconds(99)));
+  EXPECT_TRUE(publisher_->reclaim(now_ + milliseconds(100)));
+  EXPECT_THAT(publish(next), IsEmpty());
+  EXPECT_EQ(backends(vip(80)), (std::vector{kB, kC}));
+}
+
+TEST_F(Services, FullFrontendMapRefusesOneAndKeepsTheRest) {
+  maps_.capacity["frontends"] = 1;
+  (void)publish({.frontends = {{vip(80), web({kA})}}});
+  ServiceImage image{.frontends = {{vip(80), web({kB})}, {vip(81), web({kA}, "default/other:http")}}};
+  const Problems problems = publish(image);
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_EQ(problems[0].object, "default/other:http");
+  EXPECT_THAT(problems[0].message, HasSubstr("map frontends: update {10.96.0.1:81 tcp}: E2BIG"));
+  EXPECT_EQ(backends(vip(80)), std::vector{kB});
+  // The next publish tries again: there is room once the other is gone.
+  image.frontends.erase(vip(80));
+  EXPECT_THAT(publish(image), IsEmpty());
+  EXPECT_EQ(backends(vip(81)), std::vector{kA});
+}
+
+TEST_F(Services, UnchangedResyncWritesNothing) {
+  const ServiceImage image{.frontends = {{vip(80), web({kA, kB})}, {vip(80, IPPROTO_UDP), web({kA})}}};
+  (void)publish(image);
+  EXPECT_THAT(publish(image), IsEmpty());
+  EXPECT_THAT(maps_.log, IsEmpty());
+}
+
+TEST_F(Services, RestartAdoptsAndWritesNothing) {
+  const ServiceImage image{.frontends = {{vip(80), web({kA, kB})}, {vip(81), web({}, "default/empty:http")}}};
+  (void)publish(image);
+  start();
+  EXPECT_THAT(publish(image), IsEmpty());
+  EXPECT_THAT(maps_.log, IsEmpty());
+  // What was adopted is not handed out again.
+  (void)publish({.frontends = {{vip(80), web({kA, kB})}, {vip(82), web({kC}, "default/new:http")}}});
+  EXPECT_EQ(backends(vip(80)), (std::vector{kA, kB}));
+  EXPECT_EQ(backends(vip(82)), std::vector{kC});
+}
+
+TEST_F(Services, RestartWithoutNumbersGivesNoIdTwice) {
+  (void)publish({.frontends = {{vip(80), web({kA})}}});
+  const uint32_t id = numbers_.ids.at("default/web:http/tcp");
+  start();
+  numbers_ = {};
+  numbers_.next = publisher_->highest_service() + 1;
+  (void)publish({.frontends = {{vip(80), web({kA})}}});
+  EXPECT_GT(numbers_.ids.at("default/web:http/tcp"), id);
+  EXPECT_EQ(backends(vip(80)), std::vector{kA});
+}
+
+TEST_F(Services, FrontendsOfOneServiceShareARun) {
+  const FrontendAddress node_port{.ip = ip("0.0.0.0"), .port = 30080, .proto = IPPROTO_TCP,
+                                  .scope = SCOPE_ANY_LOCAL};
+  (void)publish({.frontends = {{vip(80), web({kA, kB})}, {node_port, web({kA, kB})}}});
+  EXPECT_EQ(maps_.count("backend_slots put"), 2U);
+  (void)publish({.frontends = {{vip(80), web({kA, kB})}}});
+  EXPECT_EQ(publisher_->slots().used(), 2U);
+  EXPECT_EQ(backends(vip(80)), (std::vector{kA, kB}));
+}
+
+class UdpServices : public Services {
+ protected:
+  static constexpr const char* kService = "default/dns:dns";
+  static ServingBackends serving(std::set<Backend> backends) { return {{"default/dns:dns/udp", backends}}; }
+  ServiceImage image(std::vector<Backend> backends) const {
+    return {.frontends = {{vip(53, IPPROTO_UDP), web(std::move(backends), kService)}}};
+  }
+};
+
+TEST_F(UdpServices, BackendThatServesNoMoreHasItsGenerationRaised) {  // S45
+  (void)publish(image({kA, kB}), serving({kA, kB}));
+  const backend_slot gone = slot(vip(53, IPPROTO_UDP), 0);
+  (void)publish(image({kB}), serving({kB}));
+  EXPECT_GT(generation(gone.backend), gone.generation);
+  EXPECT_GT(maps_.first("backend_states put"), maps_.first("frontends put"));  // somewhere to go comes first
+}
+
+TEST_F(UdpServices, TerminatingBackendKeepsItsFlowsWhileItServes) {  // S46
+  (void)publish(image({kA, kB}), serving({kA, kB}));
+  const backend_slot gone = slot(vip(53, IPPROTO_UDP), 0);
+  (void)publish(image({kB}), serving({kA, kB}));
+  EXPECT_EQ(generation(gone.backend), gone.generation);
+  (void)publish(image({kB}), serving({kB}));
+  EXPECT_GT(generation(gone.backend), gone.generation);
+}
+
+TEST_F(UdpServices, ServiceWithoutBackendsIsLeftAloneUntilOneComes) {  // S46, S47
+  (void)publish(image({kA}), serving({kA}));
+  const backend_slot gone = slot(vip(53, IPPROTO_UDP), 0);
+  (void)publish(image({}), serving({}));
+  EXPECT_EQ(generation(gone.backend), gone.generation);
+  (void)publish(image({kB}), serving({kB}));
+  EXPECT_GT(generation(gone.backend), gone.generation);
+}
+
+TEST_F(UdpServices, BackendThatComesBackIsOfTheNextGeneration) {
+  (void)publish(image({kA, kB}), serving({kA, kB}));
+  const backend_slot before = slot(vip(53, IPPROTO_UDP), 0);
+  (void)publish(image({kB}), serving({kB}));
+  (void)publish(image({kA, kB}), serving({kA, kB}));
+  const backend_slot after = slot(vip(53, IPPROTO_UDP), 0);
+  EXPECT_TRUE(after.backend != before.backend || after.generation > before.generation);
+  EXPECT_EQ(generation(after.backend), after.generation);
+}
+
+TEST_F(UdpServices, DeletedServiceIsLeftAlone) {  // S46
+  (void)publish(image({kA}), serving({kA}));
+  const backend_slot gone = slot(vip(53, IPPROTO_UDP), 0);
+  (void)publish({}, {});
+  EXPECT_EQ(generation(gone.backend), gone.generation);
+}
+
+TEST_F(UdpServices, PublishedPortEndsWithItsPod) {  // C21
+  Frontend port = web({kA}, "hostport:default/dns");
+  port.flags = FRONTEND_HOST_PORT;
+  (void)publish({.frontends = {{vip(53, IPPROTO_UDP), port}}});
+  const backend_slot gone = slot(vip(53, IPPROTO_UDP), 0);
+  (void)publish({});
+  EXPECT_GT(generation(gone.backend), gone.generation);
+}
+
+TEST(SlotAllocator, MergesNeighboursAndRefusesWhatIsTaken) {
+  SlotAllocator slots(10);
+  EXPECT_EQ(slots.take(4), 0U);
+  EXPECT_EQ(slots.take(4), 4U);
+  EXPECT_EQ(slots.take(4), std::nullopt);
+  slots.release(0, 4);
+  slots.release(4, 4);
+  EXPECT_EQ(slots.take(10), 0U);
+  slots.release(0, 10);
+  EXPECT_TRUE(slots.reserve(3, 3));
+  EXPECT_FALSE(slots.reserve(5, 2));
+  EXPECT_FALSE(slots.reserve(8, 3));
+  EXPECT_EQ(slots.take(4), 6U);
+  EXPECT_EQ(slots.used(), 7U);
+}
+
+}  // namespace
+}  // namespace bpfnet::apply
