@@ -22,6 +22,7 @@ class Cni : public testing::Test {
   static void TearDownTestSuite() { cluster_.reset(); }
 
  protected:
+  void SetUp() override { ASSERT_TRUE(cluster_) << "the cluster could not be made"; }
   static Node& node() { return cluster_->node(0); }
   /// Host sides of pods: `bpn` and a hash.
   static int host_links() {

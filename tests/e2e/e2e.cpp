@@ -75,7 +75,7 @@ void TwoNodes::TearDownTestSuite() {
 }
 
 void TwoNodes::TearDown() {
-  if (!HasFailure()) return;
+  if (!HasFailure() || !cluster_) return;
   for (auto* node : {&node_a(), &node_b()}) {
     for (const auto* view : {"drops", "flow list"}) {
       std::vector<std::string> args = view == std::string("drops") ? std::vector<std::string>{"drops"}

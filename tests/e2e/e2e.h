@@ -56,6 +56,7 @@ class TwoNodes : public testing::TestWithParam<Family> {
   static void TearDownTestSuite();
 
  protected:
+  [[nodiscard]] static bool has_cluster() { return cluster_ != nullptr; }
   static Cluster& cluster() { return *cluster_; }
   static Node& node_a() { return cluster_->node(0); }
   static Node& node_b() { return cluster_->node(1); }
@@ -65,6 +66,7 @@ class TwoNodes : public testing::TestWithParam<Family> {
   /// `number`: 10 web, 11 only-a, 12 only-b, 13 empty.
   [[nodiscard]] static HostPort service(int number) { return {service_ip(number, family()), 80}; }
   [[nodiscard]] static Address service_ip(int number, Family family);
+  void SetUp() override { ASSERT_TRUE(cluster_) << "the cluster could not be made"; }
   void TearDown() override;
 
  private:

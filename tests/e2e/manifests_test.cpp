@@ -26,6 +26,7 @@ class Manifests : public testing::Test {
   static void TearDownTestSuite() { cluster_.reset(); }
 
  protected:
+  void SetUp() override { ASSERT_TRUE(cluster_) << "the cluster could not be made"; }
   static Node& node() { return cluster_->node(0); }
   static std::string service(const std::string& name, int number) {
     return echo_service(name, number, {cluster_->backend("web-a")}).yaml();

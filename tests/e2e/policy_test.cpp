@@ -23,7 +23,7 @@ class Policies : public TwoNodes {
  protected:
   static void apply(const std::string& spec) { cluster().apply("policy", policy("test", spec)); }
   void TearDown() override {
-    cluster().remove("policy");
+    if (has_cluster()) cluster().remove("policy");
     TwoNodes::TearDown();
   }
   static HostPort target(const std::string& name) { return {pod(name).ip(family()), Pod::kPort}; }

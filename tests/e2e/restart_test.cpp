@@ -15,6 +15,7 @@ constexpr int kConnections = 1000;
 class Restart : public TwoNodes {
  protected:
   void TearDown() override {
+    if (!has_cluster()) return;
     for (auto* node : {&node_a(), &node_b()}) {
       if (!node->agent().running()) node->start();
     }
