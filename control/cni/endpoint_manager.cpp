@@ -87,35 +87,6 @@ std::string_view to_string(AddStep step) {
   return "unknown";
 }
 
-/// Holds the one lock of a container for the length of a call.
-class EndpointManager::ContainerLock {
- public:
-  ContainerLock(EndpointManager& manager, const AttachmentKey& key)
-      : manager_(manager), id_(key.container_id) {
-    {
-      const std::scoped_lock guard(manager_.locks_mutex_);
-      auto& slot = manager_.locks_[id_];
-      mutex_ = slot.lock();
-      if (!mutex_) slot = mutex_ = std::make_shared<std::mutex>();
-    }
-    mutex_->lock();
-  }
-  ContainerLock(const ContainerLock&) = delete;
-  ContainerLock& operator=(const ContainerLock&) = delete;
-  ~ContainerLock() {
-    mutex_->unlock();
-    const std::scoped_lock guard(manager_.locks_mutex_);
-    mutex_.reset();
-    const auto slot = manager_.locks_.find(id_);
-    if (slot != manager_.locks_.end() && slot->second.expired()) manager_.locks_.erase(slot);
-  }
-
- private:
-  EndpointManager& manager_;
-  std::string id_;
-  std::shared_ptr<std::mutex> mutex_;
-};
-
 EndpointManager::EndpointManager(Options options, Fd own_netns, ipam::Store& store,
                                  ipam::Allocator& allocator, EndpointHooks& hooks)
     : options_(std::move(options)),
@@ -137,7 +108,7 @@ CniResult<AddReply> EndpointManager::add(const AddRequest& request) {
   if (auto ready = hooks_.ready(); !ready) {
     return refuse(ErrorCode::kTryAgain, "agent is not ready: {}", ready.error().message);
   }
-  const ContainerLock lock(*this, request.key);
+  const ContainerLock lock(locks_, request.key.container_id);
   auto netns = open_container(request.netns, own_netns_.get());
   if (!netns) return forward_error(netns);
   if (auto cleared = clear_leftovers(request.key); !cleared) return forward_error(cleared);
@@ -279,14 +250,14 @@ Status EndpointManager::remove_key(const AttachmentKey& key) {
 }
 
 CniResult<void> EndpointManager::del(const DeleteRequest& request) {
-  const ContainerLock lock(*this, request.key);
+  const ContainerLock lock(locks_, request.key.container_id);
   if (auto removed = remove_key(request.key); !removed)
     return other(removed.error().wrap(request.key.to_string()));
   return {};
 }
 
 CniResult<void> EndpointManager::check(const CheckRequest& request) {
-  const ContainerLock lock(*this, request.key);
+  const ContainerLock lock(locks_, request.key.container_id);
   const auto failed = [&](std::string_view why) {
     return refuse(ErrorCode::kCheckFailed, "check {}: {}", request.key.to_string(), why);
   };
@@ -318,30 +289,6 @@ CniResult<void> EndpointManager::check(const CheckRequest& request) {
   return {};
 }
 
-CniResult<void> EndpointManager::gc(const GcRequest& request) {
-  finish_pending_deletes();
-  auto endpoints = store_.endpoints();
-  if (!endpoints) return other(endpoints.error());
-  std::string problems;
-  for (const EndpointRecord& seen : *endpoints) {
-    if (seen.network != request.network) continue;
-    if (std::find(request.valid.begin(), request.valid.end(), seen.key) != request.valid.end()) continue;
-    const ContainerLock lock(*this, seen.key);
-    auto record = store_.endpoint(seen.key);
-    Status removed = ok();
-    if (!record) removed = pass(record);
-    // An ADD that was under way and has finished meanwhile is younger than the list of valid ones.
-    const bool younger = record && *record && seen.state == EndpointState::kCreating &&
-                         (*record)->state == EndpointState::kReady;
-    if (record && *record && !younger) removed = remove(**record);
-    if (removed) continue;
-    problems +=
-        fmt::format("{}{}: {}", problems.empty() ? "" : "; ", seen.key.to_string(), removed.error().message);
-  }
-  if (!problems.empty()) return refuse(ErrorCode::kOther, "gc of network {}: {}", request.network, problems);
-  return {};
-}
-
 CniResult<void> EndpointManager::status(bool own_ipam) {
   if (auto ready = hooks_.ready(); !ready) {
     return refuse(ErrorCode::kUnavailable, "agent is not ready: {}", ready.error().message);
@@ -351,82 +298,6 @@ CniResult<void> EndpointManager::status(bool own_ipam) {
   if (auto left = allocator_.available(); !left)
     return refuse(ErrorCode::kUnavailable, "{}", left.error().message);
   return {};
-}
-
-Result<std::vector<LiveEndpoint>> EndpointManager::recover() {
-  finish_pending_deletes();
-  auto records = store_.endpoints();
-  if (!records) return pass(records, "recover endpoints");
-  auto netlink = loader::Netlink::open(own_netns_.get());
-  if (!netlink) return pass(netlink, "recover endpoints");
-  for (const EndpointRecord& record : *records) {
-    // Only the kernel's plain "no such device" counts as gone; any other error keeps the endpoint.
-    auto link = netlink->link(record.host_ifname);
-    if (!link) {
-      spdlog::warn("endpoint {}: {}", record.key.to_string(), link.error().message);
-      continue;
-    }
-    if (record.state == EndpointState::kReady && *link) continue;
-    spdlog::info("endpoint {} ({}): {}, removing what is left of it", record.key.to_string(),
-                 to_string(record.state), *link ? "unfinished" : "its device is gone");
-    const ContainerLock lock(*this, record.key);
-    if (auto removed = remove(record); !removed) {
-      spdlog::error("endpoint {}: {}", record.key.to_string(), removed.error().message);
-    }
-  }
-  return endpoints();
-}
-
-void EndpointManager::finish_pending_deletes() {
-  std::vector<std::string> problems;
-  for (const PendingDelete& pending : read_pending_deletes(options_.pending_deletes, problems)) {
-    const ContainerLock lock(*this, pending.request.key);
-    // An ADD may have dealt with it while we waited.
-    if (::access(pending.file.c_str(), F_OK) != 0) continue;
-    if (auto removed = remove_key(pending.request.key); !removed) {
-      problems.push_back(fmt::format("{}: {}", pending.file, removed.error().message));
-      continue;
-    }
-    ::unlink(pending.file.c_str());
-  }
-  for (const std::string& problem : problems) spdlog::error("pending delete: {}", problem);
-}
-
-Result<bool> EndpointManager::device_vanished(const std::string& device) {
-  auto records = store_.endpoints();
-  if (!records) return pass(records);
-  const auto seen = std::find_if(records->begin(), records->end(),
-                                 [&](const EndpointRecord& each) { return each.host_ifname == device; });
-  if (seen == records->end()) return false;
-  const ContainerLock lock(*this, seen->key);
-  auto record = store_.endpoint(seen->key);
-  if (!record) return pass(record);
-  if (!*record) return false;
-  auto netlink = loader::Netlink::open(own_netns_.get());
-  if (!netlink) return pass(netlink);
-  auto link = netlink->link(device);
-  if (!link) return pass(link);
-  if (*link) return false;
-  BPFNET_TRY(remove(**record));
-  return true;
-}
-
-Result<std::vector<LiveEndpoint>> EndpointManager::endpoints() const {
-  auto records = store_.endpoints();
-  if (!records) return pass(records);
-  auto netlink = loader::Netlink::open(own_netns_.get());
-  if (!netlink) return pass(netlink);
-  auto links = netlink->links();
-  if (!links) return pass(links);
-  std::map<std::string, int> by_name;
-  for (const loader::Link& link : *links) by_name.emplace(link.name, link.ifindex);
-  std::vector<LiveEndpoint> live;
-  for (EndpointRecord& record : *records) {
-    const auto device = by_name.find(record.host_ifname);
-    if (record.state != EndpointState::kReady || device == by_name.end()) continue;
-    live.push_back({std::move(record), device->second});
-  }
-  return live;
 }
 
 }  // namespace bpfnet::cni

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -9,6 +8,7 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "control/cni/error.h"
+#include "control/cni/keyed_locks.h"
 #include "control/cni/types.h"
 #include "control/ipam/allocator.h"
 #include "control/ipam/store.h"
@@ -88,7 +88,7 @@ class EndpointManager {
   Result<std::vector<LiveEndpoint>> endpoints() const;
 
  private:
-  class ContainerLock;
+  using ContainerLock = KeyedLocks::Guard;
 
   EndpointManager(Options options, Fd own_netns, ipam::Store& store, ipam::Allocator& allocator,
                   EndpointHooks& hooks);
@@ -108,8 +108,7 @@ class EndpointManager {
   ipam::Allocator& allocator_;
   EndpointHooks& hooks_;
   std::mutex claims_;
-  std::mutex locks_mutex_;
-  std::map<std::string, std::weak_ptr<std::mutex>> locks_;  ///< by container ID
+  KeyedLocks locks_;  ///< by container ID
 };
 
 }  // namespace bpfnet::cni
