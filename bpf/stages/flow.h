@@ -19,13 +19,14 @@ static __always_inline bool flow_is_judged(const struct flow *flow)
 	       epoch_is_current(flow->dst_endpoint, flow->dst_epoch);
 }
 
-/* A UDP flow whose backend changed is to move (S45); a TCP connection stays (S33). */
+/* A UDP flow whose backend changed is to move (S45) with the client's next packet; answers that are on their
+ * way still arrive, and a TCP connection stays (S33). */
 static __always_inline bool flow_is_stale(const struct flow *flow, const struct packet *pkt)
 {
 	struct backend_state *state;
 	__u32 id = flow->backend;
 
-	if (pkt->key.proto != IPPROTO_UDP || !(flow->flags & FLOW_SERVICE))
+	if (pkt->key.proto != IPPROTO_UDP || (flow->flags & (FLOW_SERVICE | FLOW_IS_REPLY)) != FLOW_SERVICE)
 		return false;
 	state = bpf_map_lookup_elem(&backend_states, &id);
 	return state && state->generation != flow->backend_generation;

@@ -10,7 +10,10 @@
 #include "bpf/lib/time.h"
 #include "bpf/verdict.h"
 
-enum { EVICT_LOOK = 16 };
+enum {
+	EVICT_CHOOSE = 16, /* slots among which the readiest is chosen */
+	EVICT_LOOK = 128,  /* slots that are looked at while all of them are spared */
+};
 
 static __always_inline struct flow_table *table_get(void)
 {
@@ -76,32 +79,44 @@ static __always_inline __u32 eviction_rank(const struct flow *flow, __u8 proto)
 	return (FLOW_ESTABLISHED << 16) + (0xffff - (idle > 0xffff ? 0xffff : idle));
 }
 
-/* Makes room: the clock hand looks at a few slots, the readiest pair goes. */
+struct eviction {
+	__u32 slot;
+	__u32 rank;
+};
+
+/* One step of the clock hand. A half-open flow will do at once; anything better than nothing after a few. */
+static long evict_look(__u32 step, struct eviction *best)
+{
+	struct flow_table *table = table_get();
+	struct flow_slot *slot;
+	struct flow *flow;
+	__u32 index, rank;
+
+	if (!table || !table->high_water || (step >= EVICT_CHOOSE && best->rank != SPARED))
+		return 1;
+	index = __sync_fetch_and_add(&table->evict_hand, 1) % table->high_water;
+	slot = bpf_map_lookup_elem(&flow_slots, &index);
+	if (!slot || !slot->used)
+		return 0;
+	flow = bpf_map_lookup_elem(&flows, &slot->key);
+	if (!flow || flow->slot != index)
+		return 0;
+	rank = eviction_rank(flow, slot->key.proto);
+	if (rank < best->rank) {
+		best->rank = rank;
+		best->slot = index;
+	}
+	return rank == 0;
+}
+
+/* Makes room: the readiest pair of those that the hand comes by. */
 __weak __noinline int evict(void)
 {
-	__u32 best = 0, best_rank = SPARED;
+	struct eviction best = { .rank = SPARED };
 	struct flow_table *table = table_get();
 
-	if (!table || !table->high_water)
-		return 0;
-	for (int i = 0; i < EVICT_LOOK; i++) {
-		__u32 index = __sync_fetch_and_add(&table->evict_hand, 1) % table->high_water;
-		struct flow_slot *slot = bpf_map_lookup_elem(&flow_slots, &index);
-		struct flow *flow;
-		__u32 rank;
-
-		if (!slot || !slot->used)
-			continue;
-		flow = bpf_map_lookup_elem(&flows, &slot->key);
-		if (!flow || flow->slot != index)
-			continue;
-		rank = eviction_rank(flow, slot->key.proto);
-		if (rank < best_rank) {
-			best_rank = rank;
-			best = index;
-		}
-	}
-	if (best_rank == SPARED || !pair_remove(best))
+	bpf_loop(EVICT_LOOK, evict_look, &best, 0);
+	if (!table || best.rank == SPARED || !pair_remove(best.slot))
 		return 0;
 	__sync_fetch_and_add(&table->evicted, 1);
 	return 1;
