@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <random>
 
-#include "tests/bpf/well_formed.h"
+#include "tests/support/well_formed.h"
 #include "tests/support/fixture.h"
 
 namespace bpfnet::test {

@@ -91,7 +91,8 @@ class Node {
   void add_pod(const PodSpec& pod);
   void add_remote_pod(const Address& address, uint32_t identity);
   void add_node_address(const Address& address, uint16_t flags);
-  void add_service(const ServiceSpec& service);
+  /// The id of the first backend; the others follow, those of the outside run behind those of the inside.
+  uint32_t add_service(const ServiceSpec& service);
   /// proto 0: any protocol; port_bits 0: any port.
   void add_policy(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port, uint8_t port_bits = 16,
                   uint32_t rule = 1, uint8_t verdict = POLICY_ALLOW);

@@ -199,7 +199,8 @@ void Node::add_node_address(const Address& address, uint16_t flags) {
                            {.identity = identity, .endpoint = 0, .flags = flags}));
 }
 
-void Node::add_service(const ServiceSpec& service) {
+uint32_t Node::add_service(const ServiceSpec& service) {
+  const uint32_t first_backend = next_backend_;
   const auto write_run = [&](const std::vector<BackendSpec>& backends) {
     const uint32_t first = next_slot_;
     for (const auto& backend : backends) {
@@ -226,6 +227,7 @@ void Node::add_service(const ServiceSpec& service) {
   record.flags = service.flags;
   must(maps_.frontends.put(
       maps::make_frontend_key(service.address, service.port, service.proto, service.scope), record));
+  return first_backend;
 }
 
 void Node::add_policy(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port, uint8_t port_bits,

@@ -1,4 +1,4 @@
-#include "tests/bpf/well_formed.h"
+#include "tests/support/well_formed.h"
 
 #include <netinet/in.h>
 

@@ -1,0 +1,314 @@
+#include "tests/model/model.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+
+namespace bpfnet::model_node {
+namespace {
+
+constexpr uint8_t kFin = 1;
+constexpr uint8_t kSyn = 2;
+constexpr uint8_t kRst = 4;
+constexpr uint8_t kAck = 16;
+constexpr uint32_t kIdentityHost = 1;
+constexpr uint32_t kIdentityRemoteNode = 2;
+constexpr uint32_t kIdentityWorld = 3;
+
+Decision drop(int reason) {
+  return {.verdict = VERDICT_DROP, .reason = reason, .out = {}, .complaint = {}};
+}
+
+bool is_echo(const Tuple& tuple) {
+  return tuple.proto == IPPROTO_ICMP || tuple.proto == IPPROTO_ICMPV6;
+}
+
+bool is_syn(const Arrival& arrival) {
+  return arrival.tuple.proto == IPPROTO_TCP && (arrival.tcp_flags & (kSyn | kAck | kRst | kFin)) == kSyn;
+}
+
+/// A packet that cannot begin a connection by itself.
+bool is_midstream(const Arrival& arrival) {
+  if (arrival.tuple.proto == IPPROTO_TCP) return !is_syn(arrival);
+  return is_echo(arrival.tuple) && arrival.tuple.sport == 0;
+}
+
+bool contains(const std::vector<Cidr>& prefixes, const Address& address) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const Cidr& c) { return c.contains(address); });
+}
+
+}  // namespace
+
+std::string Tuple::text() const {
+  return fmt::format("{}:{} > {}:{} proto {}", src.to_string(), sport, dst.to_string(), dport, proto);
+}
+
+std::string Arrival::text() const {
+  static constexpr const char* kHooks[] = {"from_pod", "to_pod", "from_uplink", "to_uplink", "from_host"};
+  return fmt::format("{}{} {} flags {:#x}", kHooks[hook], pod != 0 ? fmt::format("({})", pod) : "",
+                     tuple.text(), tcp_flags);
+}
+
+Model::Party Model::party(const Address& address) const {
+  Party result{.identity = kIdentityWorld};
+  result.cluster = contains(state.cluster, address);
+  result.service_range = contains(state.services, address);
+  if (const auto remote = state.remote_pods.find(address); remote != state.remote_pods.end()) {
+    result.identity = remote->second;
+    result.remote_pod = true;
+  }
+  for (const auto& [index, pod] : state.pods) {
+    if (std::find(pod.addresses.begin(), pod.addresses.end(), address) != pod.addresses.end()) {
+      result.identity = pod.identity;
+      result.pod = index;
+    }
+  }
+  if (state.own_addresses.contains(address) || address.is_loopback()) {
+    result.identity = kIdentityHost;
+    result.own = true;
+  }
+  if (state.other_nodes.contains(address)) {
+    result.identity = kIdentityRemoteNode;
+    result.other_node = true;
+  }
+  return result;
+}
+
+const Service* Model::frontend(const Tuple& tuple) const {
+  if (is_echo(tuple)) return nullptr;
+  const auto find = [&](const std::optional<Address>& address) -> const Service* {
+    for (const Service& service : state.frontends) {
+      const bool here =
+          address ? service.address == address : !service.address && service.family == tuple.dst.family();
+      if (here && service.port == tuple.dport && service.proto == tuple.proto) return &service;
+    }
+    return nullptr;
+  };
+  if (const Service* exact = find(tuple.dst)) return exact;
+  const bool local = state.own_addresses.contains(tuple.dst) || tuple.dst.is_loopback();
+  return local ? find(std::nullopt) : nullptr;
+}
+
+/// The longest match among the rules of one identity decides; only then those for every identity are asked.
+bool Model::allows(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const {
+  if (set == 0) return true;
+  const auto rules = state.sets.find(set);
+  if (rules == state.sets.end()) return false;
+  for (const uint32_t who : {identity, 0U}) {
+    const Rule* best = nullptr;
+    for (const Rule& rule : rules->second) {
+      const bool matches = rule.identity == who && (rule.proto == 0 || rule.proto == proto) &&
+                           (rule.bits == 0 || rule.port >> (16 - rule.bits) == port >> (16 - rule.bits));
+      const auto length = [](const Rule& r) { return r.proto == 0 ? -1 : int{r.bits}; };
+      if (matches && (!best || length(rule) > length(*best))) best = &rule;
+    }
+    if (best) return best->allow;
+  }
+  return false;
+}
+
+/// DROP_NONE, or why C may not talk to B. P3, P13, P15, P20; P11: B is behind the service.
+int Model::judge(const Tuple& original, const Tuple& reply) const {
+  const Party client = party(original.src);
+  const Party server = party(reply.src);
+  const Pod* from = client.pod != 0 ? &state.pods.at(client.pod) : nullptr;
+  const Pod* to = server.pod != 0 ? &state.pods.at(server.pod) : nullptr;
+  if ((from && !from->open) || (to && !to->open)) return DROP_ENDPOINT_CLOSED;
+  if (from && client.pod == server.pod) return DROP_NONE;
+  if (from && !allows(from->egress_set, server.identity, original.proto, reply.sport))
+    return DROP_POLICY_EGRESS;
+  if (to && !client.own && !allows(to->ingress_set, client.identity, original.proto, reply.sport)) {
+    return DROP_POLICY_INGRESS;
+  }
+  return DROP_NONE;
+}
+
+/// What a local pod sends comes by its device, what others send never comes by a pod's.
+bool Model::enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const {
+  const uint32_t sender = is_reply ? pair.server : pair.client;
+  return arrival.hook == HOOK_from_pod ? arrival.pod == sender && sender != 0 : sender == 0;
+}
+
+void Model::remove(const Pair& pair) {
+  const Tuple original = pair.original;
+  const Tuple reply = pair.reply;
+  flows_.erase(original);
+  flows_.erase(reply);
+}
+
+void Model::advance(Pair& pair, bool is_reply, const Arrival& arrival) {
+  if (pair.original.proto != IPPROTO_TCP) {
+    if (is_reply) pair.state = FLOW_ESTABLISHED;
+    return;
+  }
+  const uint8_t flags = arrival.tcp_flags;
+  if (pair.state == FLOW_CLOSED) return;
+  if ((flags & kRst) != 0) {
+    pair.state = FLOW_CLOSED;
+    return;
+  }
+  if ((flags & kFin) != 0) {
+    (is_reply ? pair.fin_reply : pair.fin_original) = true;
+    pair.state = pair.fin_reply && pair.fin_original ? FLOW_CLOSED : FLOW_CLOSING;
+    return;
+  }
+  if ((flags & kAck) == 0) return;
+  if (pair.state == FLOW_NEW && is_reply)
+    pair.state = FLOW_REPLIED;
+  else if (pair.state == FLOW_REPLIED && !is_reply)
+    pair.state = FLOW_ESTABLISHED;
+}
+
+std::optional<Decision> Model::known_flow(const Arrival& arrival) {
+  const auto found = flows_.find(arrival.tuple);
+  if (found == flows_.end()) return {};
+  const std::shared_ptr<Pair> pair = found->second;
+  const bool is_reply = arrival.tuple == pair->reply;
+  if (!enters_here(*pair, is_reply, arrival)) return drop(DROP_SPOOFED);
+  const auto epoch = [&](uint32_t pod) { return pod == 0 ? 0 : state.pods.at(pod).epoch; };
+  if (pair->client_epoch != epoch(pair->client) || pair->server_epoch != epoch(pair->server)) {
+    if (const int reason = judge(pair->original, pair->reply); reason != DROP_NONE) {
+      remove(*pair);
+      return drop(reason);
+    }
+    pair->client_epoch = epoch(pair->client);
+    pair->server_epoch = epoch(pair->server);
+  }
+  const bool ended = pair->state == FLOW_CLOSED || pair->state == FLOW_CLOSING;
+  const bool stale = pair->original.proto == IPPROTO_UDP && state.stale_backends.contains(pair->backend);
+  if ((is_syn(arrival) && ended) || stale) {
+    remove(*pair);
+    return {};
+  }
+  advance(*pair, is_reply, arrival);
+  return Decision{.verdict = is_reply ? pair->backward : pair->forward,
+                  .reason = DROP_NONE,
+                  .out = (is_reply ? pair->original : pair->reply).reversed(),
+                  .complaint = {}};
+}
+
+/// nullopt: go on.
+std::optional<Decision> Model::check_source(const Arrival& arrival) const {
+  const Party source = party(arrival.tuple.src);
+  const Party destination = party(arrival.tuple.dst);
+  const Decision pass{.verdict = VERDICT_PASS, .reason = DROP_NONE, .out = arrival.tuple, .complaint = {}};
+  const Service* service = frontend(arrival.tuple);
+  switch (arrival.hook) {
+    case HOOK_from_pod:
+      if (!state.pods.at(arrival.pod).open) return drop(DROP_ENDPOINT_CLOSED);
+      if (source.pod != arrival.pod) return drop(DROP_SPOOFED);
+      return {};
+    case HOOK_from_uplink:
+      if (destination.pod == 0 && !service && !destination.service_range) return pass;
+      if (source.pod != 0 || source.own) return drop(DROP_SPOOFED);
+      return {};
+    case HOOK_to_uplink:
+      if (is_midstream(arrival)) return pass;
+      if (service || flows_.contains(arrival.tuple.reversed())) return {};
+      return pass;
+    default:
+      if (source.pod != 0) return drop(DROP_SPOOFED);
+      return {};
+  }
+}
+
+/// V:vp becomes B:bp. S20-S23, S30-S32.
+std::optional<Decision> Model::choose(const Arrival& arrival, const Choices& choices, Target& target,
+                                      std::string& complaint) const {
+  const Service* service = frontend(arrival.tuple);
+  target.backend = {arrival.tuple.dst, arrival.tuple.dport, 0};
+  if (!service) {
+    const bool range = party(arrival.tuple.dst).service_range;
+    return range ? std::optional(drop(DROP_NO_SERVICE)) : std::nullopt;
+  }
+  if (is_midstream(arrival)) return drop(DROP_NO_FLOW);
+  const Party source = party(arrival.tuple.src);
+  const bool inside = source.pod != 0 || source.remote_pod || source.own || arrival.tuple.src.is_loopback();
+  const auto& candidates = inside ? service->inside : service->outside;
+  const bool silent = inside ? service->drop_empty_inside : service->drop_empty_outside;
+  if (candidates.empty()) return drop(silent ? DROP_NO_LOCAL_BACKEND : DROP_NO_BACKEND);
+  target.service = true;
+  target.backend = candidates.front();
+  if (!choices.backend) return {};
+  const auto chosen = std::find_if(candidates.begin(), candidates.end(), [&](const Backend& backend) {
+    return std::pair(backend.address, backend.port) == *choices.backend;
+  });
+  if (chosen == candidates.end()) {
+    complaint = fmt::format("backend {}:{} is none of the service's", choices.backend->first.to_string(),
+                            choices.backend->second);
+  } else {
+    target.backend = *chosen;
+  }
+  return {};
+}
+
+/// C:cp becomes N:np. S21, S27, S28.
+std::optional<Decision> Model::translate(const Arrival& arrival, const Choices& choices, const Target& target,
+                                         Tuple& reply, std::string& complaint) const {
+  const Tuple& tuple = arrival.tuple;
+  const Party source = party(tuple.src);
+  const Party backend = party(target.backend.address);
+  const bool known =
+      backend.pod != 0 || backend.remote_pod || backend.own || backend.other_node || backend.cluster;
+  const bool here = backend.pod != 0 || backend.own;
+  const bool hairpin = target.service && source.pod != 0 && tuple.src == target.backend.address;
+  bool masquerade = hairpin || tuple.src.is_loopback();
+  if (source.pod != 0) {
+    masquerade |= !known;
+  } else if (!source.own) {
+    masquerade |= target.service && !here;
+  }
+  reply = {target.backend.address, target.backend.port, tuple.src, tuple.sport, tuple.proto};
+  if (masquerade) reply.dst = state.node_address.at(tuple.src.family());
+  const bool taken = flows_.contains(reply);
+  if (!masquerade && !taken) return {};
+  if (is_midstream(arrival)) return drop(DROP_NO_FLOW);
+  if (!choices.out) return {};
+  reply.dport = choices.out->sport;
+  if (reply.dport < state.first_port || reply.dport > state.last_port) {
+    complaint = fmt::format("port {} is outside the range", reply.dport);
+  } else if (flows_.contains(reply)) {
+    complaint = fmt::format("port {} is taken", reply.dport);
+  }
+  return {};
+}
+
+Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
+  if (const auto decided = check_source(arrival)) return *decided;
+  Target target;
+  Tuple reply;
+  std::string complaint;
+  if (const auto decided = choose(arrival, choices, target, complaint)) return *decided;
+  const Tuple plain{target.backend.address, target.backend.port, arrival.tuple.src, arrival.tuple.sport,
+                    arrival.tuple.proto};
+  if (const int reason = judge(arrival.tuple, plain); reason != DROP_NONE) return drop(reason);
+  // An echo reply answers a request that nobody here has seen; TCP in its middle is picked up.
+  if (is_echo(arrival.tuple) && is_midstream(arrival)) return drop(DROP_NO_FLOW);
+  if (const auto decided = translate(arrival, choices, target, reply, complaint)) return *decided;
+
+  const Party client = party(arrival.tuple.src);
+  const Party server = party(target.backend.address);
+  auto pair = std::make_shared<Pair>();
+  pair->original = arrival.tuple;
+  pair->reply = reply;
+  pair->client = client.pod;
+  pair->server = server.pod;
+  pair->client_epoch = client.pod != 0 ? state.pods.at(client.pod).epoch : 0;
+  pair->server_epoch = server.pod != 0 ? state.pods.at(server.pod).epoch : 0;
+  pair->backend = target.service ? target.backend.id : 0;
+  pair->forward = server.pod != 0 ? VERDICT_TO_ENDPOINT : server.own ? VERDICT_TO_HOST : VERDICT_TO_NEXT_HOP;
+  const bool host = client.own || arrival.tuple.src.is_loopback();
+  pair->backward = client.pod != 0 ? VERDICT_TO_ENDPOINT : host ? VERDICT_TO_HOST : VERDICT_TO_NEXT_HOP;
+  flows_[pair->original] = pair;
+  flows_[pair->reply] = pair;
+  advance(*pair, false, arrival);
+  return {.verdict = pair->forward, .reason = DROP_NONE, .out = reply.reversed(), .complaint = complaint};
+}
+
+Decision Model::step(const Arrival& arrival, const Choices& choices) {
+  if (const auto decided = known_flow(arrival)) return *decided;
+  return new_flow(arrival, choices);
+}
+
+}  // namespace bpfnet::model_node

@@ -1,0 +1,379 @@
+#include "tests/model/scenario.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <array>
+
+#include "maps/convert.h"
+#include "maps/labels.h"
+#include "tests/support/well_formed.h"
+
+namespace bpfnet::model_node {
+namespace {
+
+using test::must;
+
+constexpr uint32_t kFirstSet = 20;
+constexpr uint32_t kSets = 6;
+constexpr size_t kHistory = 40;
+constexpr std::array<uint16_t, 3> kClientPorts = {1001, 1002, 1003};
+
+Tuple from_key(const flow_key& key) {
+  return {maps::from_abi(key.saddr), maps::from_network(key.sport), maps::from_abi(key.daddr),
+          maps::from_network(key.dport), key.proto};
+}
+
+/// The tuple of a packet on the wire; nullopt when it has none.
+std::optional<Tuple> tuple_of(const test::Bytes& frame) {
+  const auto headers = test::well_formed(frame);
+  if (!headers) return {};
+  const auto word = [&](size_t at) {
+    return static_cast<uint16_t>(frame[headers->l4 + at] << 8 | frame[headers->l4 + at + 1]);
+  };
+  Tuple tuple{headers->src, word(0), headers->dst, word(2), headers->proto};
+  if (tuple.proto == IPPROTO_ICMP || tuple.proto == IPPROTO_ICMPV6) {
+    const uint8_t type = frame[headers->l4];
+    const bool reply = type == 0 || type == 129;
+    tuple.sport = reply ? 0 : word(4);
+    tuple.dport = reply ? word(4) : 0;
+  }
+  return tuple;
+}
+
+const char* device_of(const Arrival& arrival) {
+  static constexpr const char* kPods[] = {"", "pod1", "pod2", "pod3"};
+  switch (arrival.hook) {
+    case HOOK_from_pod:
+      return kPods[arrival.pod];
+    case HOOK_from_host:
+      return "bpfnet1";
+    default:
+      return "uplink";
+  }
+}
+
+}  // namespace
+
+Scenario::Scenario(test::Node& node, Family family, uint64_t seed)
+    : node_(node), who_(family), seed_(seed), random_(seed) {
+  node_.reset();
+  const Address third = who_.pick("10.1.0.40", "fd00:1::40");
+  node_.add_pod({.index = 3, .addresses = {third}, .identity = 1004});
+  pod_addresses_ = {who_.client, who_.server, third};
+  State& state = model_.state;
+  state.pods[1] = {.addresses = {who_.client}, .identity = 1001};
+  state.pods[2] = {.addresses = {who_.server}, .identity = 1002};
+  state.pods[3] = {.addresses = {third}, .identity = 1004};
+  state.remote_pods = {{who_.remote, 1003}};
+  state.own_addresses = {who_.node1};
+  state.other_nodes = {who_.node2};
+  for (const char* range : {"10.1.0.0/16", "10.2.0.0/16", "fd00:1::/64", "fd00:2::/64"}) {
+    state.cluster.push_back(test::cidr(range));
+  }
+  for (const char* range : {"10.96.0.0/12", "fd00:10:96::/112"}) state.services.push_back(test::cidr(range));
+  state.node_address = {{family, who_.node1}};
+  state.first_port = node_.config().masquerade_port_first;
+  state.last_port = node_.config().masquerade_port_last;
+  make_policies();
+  make_services();
+}
+
+void Scenario::make_policies() {
+  const std::array<uint32_t, 6> identities = {0, 1, 2, 3, 1001, 1003};
+  const std::array<uint8_t, 4> protocols = {0, IPPROTO_TCP, IPPROTO_UDP,
+                                            who_.v4() ? uint8_t{1} : uint8_t{58}};
+  const std::array<std::pair<uint16_t, uint8_t>, 4> ports = {{{0, 0}, {8080, 16}, {8080, 12}, {53, 16}}};
+  for (uint32_t set = kFirstSet; set < kFirstSet + kSets; ++set) {
+    std::set<std::tuple<uint32_t, uint8_t, uint16_t, uint8_t>> taken;
+    auto& rules = model_.state.sets[set];
+    for (uint64_t count = 1 + random(5); count > 0; --count) {
+      Rule rule{.identity = pick(identities), .proto = pick(protocols), .allow = chance(75)};
+      if (rule.proto == IPPROTO_TCP || rule.proto == IPPROTO_UDP)
+        std::tie(rule.port, rule.bits) = pick(ports);
+      if (!taken.insert({rule.identity, rule.proto, rule.port, rule.bits}).second) continue;
+      rules.push_back(rule);
+      node_.add_policy(set, rule.identity, rule.proto, rule.port, rule.bits, set,
+                       rule.allow ? POLICY_ALLOW : POLICY_DENY);
+    }
+  }
+}
+
+std::vector<Backend> Scenario::random_backends() {
+  std::vector<Address> hosts = pod_addresses_;
+  hosts.push_back(who_.remote);
+  hosts.push_back(who_.outside);
+  std::vector<Backend> backends;
+  for (uint64_t count = random(4); count > 0; --count) {
+    const Backend backend{pick(hosts), static_cast<uint16_t>(chance(70) ? 8080 : 53), 0};
+    if (std::find(backends.begin(), backends.end(), backend) == backends.end()) backends.push_back(backend);
+  }
+  return backends;
+}
+
+void Scenario::make_services() {
+  for (const bool node_port : {false, true}) {
+    for (const uint8_t proto : {IPPROTO_TCP, IPPROTO_UDP}) {
+      Service service{.family = who_.family};
+      if (!node_port) service.address = who_.vip;
+      service.port = node_port ? test::kNodePort : test::kServicePort;
+      service.proto = proto;
+      service.drop_empty_inside = chance(20);
+      service.drop_empty_outside = chance(50);
+      write_service(service);
+      model_.state.frontends.push_back(service);
+    }
+  }
+}
+
+/// Gives the service new backends, in the maps too.
+void Scenario::write_service(Service& service) {
+  service.inside = random_backends();
+  service.outside = chance(50) ? service.inside : random_backends();
+  const auto specs = [](const std::vector<Backend>& backends) {
+    std::vector<test::BackendSpec> result;
+    for (const auto& backend : backends) result.push_back({backend.address, backend.port});
+    return result;
+  };
+  uint32_t flags = service.address ? FRONTEND_CLUSTER_IP : FRONTEND_NODE_PORT;
+  if (service.drop_empty_inside) flags |= FRONTEND_DROP_EMPTY;
+  if (service.drop_empty_outside) flags |= FRONTEND_DROP_EMPTY_EXT;
+  const uint8_t scope = service.address ? SCOPE_ADDRESS : SCOPE_ANY_LOCAL;
+  uint32_t id = node_.add_service({.address = service.address.value_or(who_.any),
+                                   .port = service.port,
+                                   .proto = service.proto,
+                                   .backends = specs(service.inside),
+                                   .flags = flags,
+                                   .scope = scope,
+                                   .outside_backends = specs(service.outside)});
+  for (auto* run : {&service.inside, &service.outside}) {
+    for (auto& backend : *run) {
+      backend.id = id++;
+      model_.state.stale_backends.erase(backend.id);
+    }
+  }
+}
+
+void Scenario::change_something() {
+  const auto index = static_cast<uint32_t>(1 + random(3));
+  Pod& pod = model_.state.pods.at(index);
+  switch (random(4)) {
+    case 0:
+      pod.open = chance(70);
+      break;
+    case 1: {
+      Service& service = pick(model_.state.frontends);
+      for (const auto* run : {&service.inside, &service.outside}) {
+        for (const auto& backend : *run) {
+          model_.state.stale_backends.insert(backend.id);
+          must(node_.maps().backend_states.put(backend.id, {.generation = 2}));
+        }
+      }
+      write_service(service);
+      history_.push_back(
+          fmt::format("service port {} proto {} has new backends", service.port, service.proto));
+      return;
+    }
+    default: {
+      constexpr uint32_t kOpen = POLICY_SET_ALLOW_ALL;
+      constexpr uint32_t kShut = POLICY_SET_DENY_ALL;
+      const std::array<uint32_t, 4> choices = {kOpen, kOpen, kShut,
+                                               kFirstSet + static_cast<uint32_t>(random(kSets))};
+      (chance(50) ? pod.ingress_set : pod.egress_set) = pick(choices);
+    }
+  }
+  ++pod.epoch;
+  node_.change_pod(index, [&](endpoint& record) {
+    record.state = pod.open ? ENDPOINT_OPEN : ENDPOINT_CLOSED;
+    record.ingress_set = pod.ingress_set;
+    record.egress_set = pod.egress_set;
+    record.epoch = pod.epoch;
+  });
+  history_.push_back(fmt::format("pod {}: open {} ingress {} egress {} epoch {}", index, pod.open,
+                                 pod.ingress_set, pod.egress_set, pod.epoch));
+}
+
+/// A packet of a tuple, where its sender's packets come in.
+Arrival Scenario::continued(const Tuple& tuple) {
+  static constexpr std::array<uint8_t, 8> kFlags = {
+      test::ACK, test::ACK, test::ACK, test::SYN | test::ACK, test::SYN | test::ACK, test::FIN | test::ACK,
+      test::RST, test::SYN};
+  Arrival arrival{.hook = HOOK_from_uplink, .tuple = tuple};
+  const auto is_pod = [&](const Address& address) {
+    return std::find(pod_addresses_.begin(), pod_addresses_.end(), address) != pod_addresses_.end();
+  };
+  if (is_pod(tuple.src)) {
+    arrival.hook = HOOK_from_pod;
+    arrival.pod = static_cast<uint32_t>(
+        1 + (std::find(pod_addresses_.begin(), pod_addresses_.end(), tuple.src) - pod_addresses_.begin()));
+  } else if (tuple.src == who_.node1 || tuple.src.is_loopback()) {
+    const bool towards_us =
+        is_pod(tuple.dst) || tuple.dst == who_.vip || tuple.dst == who_.node1 || tuple.dst.is_loopback();
+    arrival.hook = towards_us ? HOOK_from_host : HOOK_to_uplink;
+  }
+  if (tuple.proto == IPPROTO_TCP) arrival.tcp_flags = pick(kFlags);
+  if (chance(5)) {
+    arrival.hook = HOOK_from_pod;
+    arrival.pod = static_cast<uint32_t>(1 + random(3));
+  }
+  return arrival;
+}
+
+Arrival Scenario::fresh() {
+  const uint8_t echo = who_.v4() ? uint8_t{IPPROTO_ICMP} : uint8_t{IPPROTO_ICMPV6};
+  const std::array<uint8_t, 5> protocols = {IPPROTO_TCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDP, echo};
+  const std::array<uint16_t, 5> ports = {test::kServicePort, test::kServicePort, test::kNodePort, 8080, 53};
+  const Address unknown = who_.pick("10.96.7.7", "fd00:10:96::77");
+  Arrival arrival;
+  arrival.tuple = {{}, pick(kClientPorts), {}, pick(ports), pick(protocols)};
+  std::vector<Address> sources;
+  std::vector<Address> destinations = {who_.client, who_.server, who_.vip,
+                                       who_.vip,    who_.node1,  pod_addresses_[2]};
+  switch (random(10)) {
+    case 0:
+    case 1:
+    case 2:
+      arrival.hook = HOOK_from_uplink;
+      sources = {who_.outside, who_.outside, who_.remote, who_.node2, who_.gateway, who_.client, who_.node1};
+      destinations.push_back(who_.outside);
+      destinations.push_back(unknown);
+      break;
+    case 3:
+      arrival.hook = HOOK_from_host;
+      sources = {who_.node1};
+      if (arrival.tuple.proto != echo && chance(30)) {
+        sources = destinations = {who_.loopback};
+        arrival.tuple.dport = test::kNodePort;
+      }
+      break;
+    case 4:
+      arrival.hook = HOOK_to_uplink;
+      sources = {who_.node1};
+      destinations = {who_.outside, who_.gateway, who_.remote, who_.node2};
+      break;
+    default:
+      arrival.hook = HOOK_from_pod;
+      arrival.pod = static_cast<uint32_t>(1 + random(3));
+      sources = {pod_addresses_[arrival.pod - 1]};
+      if (chance(5)) sources = pod_addresses_;
+      for (const auto& address :
+           {who_.outside, who_.outside, who_.remote, who_.node2, who_.gateway, unknown}) {
+        destinations.push_back(address);
+      }
+  }
+  arrival.tuple.src = pick(sources);
+  arrival.tuple.dst = pick(destinations);
+  if (arrival.tuple.proto == echo) {
+    arrival.tuple.dport = 0;
+    if (chance(10)) std::swap(arrival.tuple.sport, arrival.tuple.dport);
+  }
+  static constexpr std::array<uint8_t, 5> kFlags = {test::SYN, test::SYN, test::SYN, test::ACK, test::RST};
+  if (arrival.tuple.proto == IPPROTO_TCP) arrival.tcp_flags = pick(kFlags);
+  return arrival;
+}
+
+Arrival Scenario::random_arrival() {
+  if (model_.flows().empty() || chance(40)) return fresh();
+  return continued(pick(model_.flows()).first);
+}
+
+test::Packet Scenario::packet_of(const Arrival& arrival) const {
+  const Tuple& tuple = arrival.tuple;
+  test::Eth eth;
+  switch (arrival.hook) {
+    case HOOK_from_pod:
+      eth = {.dst = node_.device_mac(device_of(arrival)), .src = test::Node::pod_mac(arrival.pod)};
+      break;
+    case HOOK_from_host:
+      eth = {.dst = node_.device_mac("bpfnet1"), .src = node_.device_mac("bpfnet0")};
+      break;
+    default:
+      eth = {.dst = node_.device_mac("uplink"), .src = test::Node::gateway_mac()};
+  }
+  const test::Packet header = eth / test::Ip{.src = tuple.src, .dst = tuple.dst};
+  if (tuple.proto == IPPROTO_TCP) {
+    return header / test::Tcp{.sport = tuple.sport, .dport = tuple.dport, .flags = arrival.tcp_flags};
+  }
+  if (tuple.proto == IPPROTO_UDP) return header / test::Udp{.sport = tuple.sport, .dport = tuple.dport};
+  const bool reply = tuple.sport == 0;
+  return header / test::Echo{.id = reply ? tuple.dport : tuple.sport, .reply = reply};
+}
+
+std::string Scenario::send(const Arrival& arrival) {
+  const auto run =
+      must(node_.try_run(arrival.hook, device_of(arrival), packet_of(arrival).bytes(), {.light = true}));
+  if (!run.event) return report("the program sent no event");
+  Choices choices;
+  const Address backend = maps::from_abi(run.event->backend);
+  if (!backend.is_unspecified()) choices.backend = {backend, maps::from_network(run.event->backend_port)};
+  const bool goes_on = run.verdict() != VERDICT_DROP;
+  if (goes_on) choices.out = tuple_of(run.bytes);
+
+  const Decision want = model_.step(arrival, choices);
+  history_.push_back(fmt::format("{} -> {} {}", arrival.text(),
+                                 maps::verdict_label(static_cast<uint32_t>(run.verdict())),
+                                 goes_on ? (choices.out ? choices.out->text() : "?")
+                                         : maps::drop_reason_label(static_cast<uint32_t>(run.reason()))));
+  if (!want.complaint.empty()) return report("not allowed: " + want.complaint);
+  if (run.verdict() != want.verdict || run.reason() != want.reason) {
+    return report(fmt::format("the model says {} {}",
+                              maps::verdict_label(static_cast<uint32_t>(want.verdict)),
+                              maps::drop_reason_label(static_cast<uint32_t>(want.reason))));
+  }
+  if (goes_on && choices.out != want.out) return report("the model sends " + want.out.text());
+  const std::string tables = compare_tables();
+  return tables.empty() ? "" : report(tables);
+}
+
+/// Every entry on both sides: keys, peers, states, endpoints.
+std::string Scenario::compare_tables() const {
+  std::string out;
+  std::set<Tuple> seen;
+  for (const auto& [key, record] : must(node_.maps().flows.entries())) {
+    const Tuple tuple = from_key(key);
+    seen.insert(tuple);
+    const auto found = model_.flows().find(tuple);
+    if (found == model_.flows().end()) {
+      out += "only the program has " + tuple.text() + "\n";
+      continue;
+    }
+    const Pair& pair = *found->second;
+    const bool is_reply = (record.flags & FLOW_IS_REPLY) != 0;
+    if (is_reply != (tuple == pair.reply && tuple != pair.original))
+      out += "direction of " + tuple.text() + "\n";
+    if (from_key(record.peer) != (tuple == pair.original ? pair.reply : pair.original)) {
+      out += "peer of " + tuple.text() + " is " + from_key(record.peer).text() + "\n";
+    }
+    if (record.state != pair.state) {
+      out += fmt::format("state of {}: program {}, model {}\n", tuple.text(),
+                         maps::flow_state_label(record.state),
+                         maps::flow_state_label(static_cast<uint32_t>(pair.state)));
+    }
+    if (record.src_endpoint != pair.client || record.dst_endpoint != pair.server) {
+      out += fmt::format("endpoints of {}: program {} {}, model {} {}\n", tuple.text(), record.src_endpoint,
+                         record.dst_endpoint, pair.client, pair.server);
+    }
+  }
+  for (const auto& [tuple, pair] : model_.flows()) {
+    if (!seen.contains(tuple)) out += "only the model has " + tuple.text() + "\n";
+  }
+  return out;
+}
+
+std::string Scenario::report(const std::string& difference) const {
+  std::string out = fmt::format("seed {} IPv{}: {}\n", seed_, who_.v4() ? 4 : 6, difference);
+  for (const auto& line : history_) out += "  " + line + "\n";
+  return out;
+}
+
+std::string Scenario::step() {
+  if (history_.size() > kHistory) history_.pop_front();
+  if (chance(6)) {
+    change_something();
+    return {};
+  }
+  return send(random_arrival());
+}
+
+}  // namespace bpfnet::model_node
