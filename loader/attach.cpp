@@ -157,7 +157,8 @@ Result<std::vector<std::string>> AttachmentTable::adopt() {
   return notes;
 }
 
-Result<bool> AttachmentTable::attach(int ifindex, const std::string& hook, AttachPoint point) {
+Result<bool> AttachmentTable::attach(int ifindex, const std::string& hook, AttachPoint point,
+                                     TcMechanism mechanism) {
   const int program = program_of_(hook);
   if (program < 0) return fail_errno(ENOENT, "program {}: not in this build", hook);
   char ifname[IF_NAMESIZE];
@@ -187,7 +188,7 @@ Result<bool> AttachmentTable::attach(int ifindex, const std::string& hook, Attac
   }
 
   const std::string path = link_dir_ + "/" + file;
-  if (tcx_ || xdp) {
+  if (xdp || mechanism == TcMechanism::kTcx) {
     auto link = create_link(program, ifindex, hook, point);
     if (!link) return pass(link);
     // On failure the link goes with its descriptor, and the program with it.

@@ -24,15 +24,17 @@ class AttachmentTable {
   using ProgramOf = std::function<int(const std::string& hook)>;
 
   AttachmentTable() = default;
-  AttachmentTable(std::string link_dir, bool tcx, ProgramOf program_of)
-      : link_dir_(std::move(link_dir)), tcx_(tcx), program_of_(std::move(program_of)) {}
+  AttachmentTable(std::string link_dir, ProgramOf program_of)
+      : link_dir_(std::move(link_dir)), program_of_(std::move(program_of)) {}
 
   /// Reads the pins, puts the programs of this build in place of those that run, removes pins of devices that
   /// are gone or of hooks that are no more. Gives a sentence for each removal.
   Result<std::vector<std::string>> adopt();
 
   /// Attaches the hook's program, or updates what is attached there already. true: it is new.
-  Result<bool> attach(int ifindex, const std::string& hook, AttachPoint point);
+  /// `mechanism` (kTcx or kClsact) is for a new one at TC; what is there keeps the one it has.
+  Result<bool> attach(int ifindex, const std::string& hook, AttachPoint point,
+                      TcMechanism mechanism = TcMechanism::kTcx);
   /// Fine when there is none.
   Status detach(int ifindex, const std::string& hook);
   Status detach_all(int ifindex);
@@ -48,7 +50,6 @@ class AttachmentTable {
   using Key = std::pair<int, std::string>;  // ifindex, hook
 
   std::string link_dir_;
-  bool tcx_ = true;
   ProgramOf program_of_;
   std::map<Key, std::string> pins_;  // -> pin name
 };

@@ -131,6 +131,8 @@ struct Datapath::State {
   KernelFeatures features;
   maps::Maps maps;
   AttachmentTable attachments;
+  TcMechanism pod_mechanism = TcMechanism::kClsact;
+  TcMechanism mechanism = TcMechanism::kClsact;  // at all other devices
   bool adopted = false;
   std::vector<std::string> warnings;
 
@@ -216,9 +218,13 @@ Result<Datapath> Datapath::open(const DatapathOptions& options) {
 
   BPFNET_TRY(state->load(options));
   BPFNET_TRY(state->start_timer());
-  const bool tcx = options.tc == TcMechanism::kAuto && state->features.has("tcx");
+  if (options.tc == TcMechanism::kTcx && !state->features.has("tcx"))
+    return fail_errno(EOPNOTSUPP, "kernel {}: has no TCX links", state->features.release);
+  const bool links = options.tc != TcMechanism::kClsact && state->features.has("tcx");
+  state->pod_mechanism = options.tc == TcMechanism::kTcx ? TcMechanism::kTcx : TcMechanism::kClsact;
+  state->mechanism = links ? TcMechanism::kTcx : TcMechanism::kClsact;
   State* raw = state.get();
-  state->attachments = AttachmentTable(link_dir(state->pin_dir), tcx,
+  state->attachments = AttachmentTable(link_dir(state->pin_dir),
                                        [raw](const std::string& hook) { return raw->program_fd(hook); });
   auto notes = state->attachments.adopt();
   if (!notes) return pass(notes);
@@ -245,11 +251,11 @@ int Datapath::program_fd(std::string_view name) const {
   return state_->program_fd(std::string(name));
 }
 
-Status Datapath::attach_pair(int ifindex, const char* ingress, const char* egress) {
+Status Datapath::attach_pair(int ifindex, const char* ingress, const char* egress, TcMechanism mechanism) {
   AttachmentTable& table = state_->attachments;
-  auto first = table.attach(ifindex, ingress, AttachPoint::kIngress);
+  auto first = table.attach(ifindex, ingress, AttachPoint::kIngress, mechanism);
   if (!first) return pass(first);
-  auto second = table.attach(ifindex, egress, AttachPoint::kEgress);
+  auto second = table.attach(ifindex, egress, AttachPoint::kEgress, mechanism);
   if (second) return ok();
   if (*first)
     if (auto undone = table.detach(ifindex, ingress); !undone) spdlog::warn("{}", undone.error().message);
@@ -257,11 +263,11 @@ Status Datapath::attach_pair(int ifindex, const char* ingress, const char* egres
 }
 
 Status Datapath::attach_pod(int ifindex) {
-  return attach_pair(ifindex, "from_pod", "to_pod");
+  return attach_pair(ifindex, "from_pod", "to_pod", state_->pod_mechanism);
 }
 
 Result<std::string> Datapath::attach_uplink(int ifindex, XdpMode mode) {
-  BPFNET_TRY(attach_pair(ifindex, "from_uplink", "to_uplink"));
+  BPFNET_TRY(attach_pair(ifindex, "from_uplink", "to_uplink", state_->mechanism));
   if (mode == XdpMode::kAuto) {
     auto netlink = Netlink::open();
     if (!netlink) return pass(netlink);
@@ -287,9 +293,9 @@ Result<std::string> Datapath::attach_uplink(int ifindex, XdpMode mode) {
 
 Status Datapath::attach_host(int router_ifindex, int lo_ifindex) {
   AttachmentTable& table = state_->attachments;
-  auto router = table.attach(router_ifindex, "from_host", AttachPoint::kIngress);
+  auto router = table.attach(router_ifindex, "from_host", AttachPoint::kIngress, state_->mechanism);
   if (!router) return pass(router);
-  auto lo = table.attach(lo_ifindex, "from_host", AttachPoint::kEgress);
+  auto lo = table.attach(lo_ifindex, "from_host", AttachPoint::kEgress, state_->mechanism);
   if (lo) return ok();
   if (*router)
     if (auto undone = table.detach(router_ifindex, "from_host"); !undone)

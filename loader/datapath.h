@@ -23,10 +23,14 @@ enum class XdpMode {
 Result<XdpMode> parse_xdp_mode(std::string_view text);
 std::string_view to_string(XdpMode mode);
 
-/// How TC programs are attached.
+/// How TC programs are attached. Attaching a TCX link waits for an RCU grace period with the kernel's network
+/// configuration locked: 22 ms for the two of a pod, 0.2 ms for two clsact filters (120 pods, measured
+/// on 6.18). A pod's device is ours alone and comes and goes, so it gets filters; devices that others may use
+/// get links.
 enum class TcMechanism {
-  kAuto,    ///< TCX links where the kernel has them (6.6), else clsact
-  kClsact,  ///< filters of a clsact qdisc
+  kAuto,    ///< clsact filters at pods, TCX links elsewhere where the kernel has them (6.6)
+  kTcx,     ///< TCX links everywhere
+  kClsact,  ///< clsact filters everywhere
 };
 
 /// Entries of each map; flow maps follow config.max_flows. A pinned map keeps the size it has.
@@ -114,7 +118,7 @@ class Datapath {
  private:
   struct State;
   explicit Datapath(std::unique_ptr<State> state);
-  Status attach_pair(int ifindex, const char* ingress, const char* egress);
+  Status attach_pair(int ifindex, const char* ingress, const char* egress, TcMechanism mechanism);
   std::unique_ptr<State> state_;
 };
 

@@ -83,7 +83,7 @@ KernelFeatures probe_kernel() {
   add("sk-lookup", has_helper(BPF_FUNC_sk_lookup_tcp), true,
       "masquerade ports could clash with the host's sockets");
   add("jiffies64", has_helper(BPF_FUNC_jiffies64), true, "no clock");
-  add("tcx", has_tcx(), false, "programs are clsact filters, which other tools may remove");
+  add("tcx", has_tcx(), false, "uplinks have clsact filters too, which other tools may remove");
   add("xdp", libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_XDP, nullptr) == 1, false,
       "service traffic is handled at TC");
   add("cgroup-sock-addr", libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, nullptr) == 1, false,

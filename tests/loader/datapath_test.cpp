@@ -108,13 +108,41 @@ TEST_F(DatapathTest, AttachingTwiceIsTheSameAsOnce) {
   EXPECT_EQ(attached(*datapath), (Set{"up0 from_uplink tc", "up0 to_uplink tc", "lo from_host tc"}));
 }
 
-TEST_F(DatapathTest, TcxIsTakenWhereTheKernelHasIt) {
+/// `bpn0 clsact` for every device.
+Set mechanisms(const Datapath& datapath) {
+  Set result;
+  const auto attachments = datapath.attachments();
+  for (const Attachment& attachment : *attachments)
+    result.insert(attachment.ifname + " " + attachment.mechanism);
+  return result;
+}
+
+TEST_F(DatapathTest, PodsGetFiltersWhichAreQuickAndOtherDevicesLinks) {
   auto datapath = open();
   ASSERT_TRUE(datapath) << datapath.error().message;
   ASSERT_TRUE(datapath->attach_pod(make_link("bpn0", "pod0")));
-  const auto attachments = datapath->attachments();
-  ASSERT_EQ(attachments->size(), 2U);
-  EXPECT_EQ(attachments->front().mechanism, datapath->features().has("tcx") ? "tcx" : "clsact");
+  ASSERT_TRUE(datapath->attach_uplink(uplink, XdpMode::kOff));
+  EXPECT_EQ(mechanisms(*datapath),
+            (Set{"bpn0 clsact", datapath->features().has("tcx") ? "up0 tcx" : "up0 clsact"}));
+}
+
+TEST_F(DatapathTest, PodsGetLinksOnRequestAndKeepThemWhenAdopted) {
+  DatapathOptions links = options();
+  links.tc = TcMechanism::kTcx;
+  if (!probe_kernel().has("tcx")) {
+    EXPECT_EQ(Datapath::open(links).error().code, EOPNOTSUPP);
+    return;
+  }
+  const int pod = make_link("bpn0", "pod0");
+  {
+    auto datapath = Datapath::open(links);
+    ASSERT_TRUE(datapath) << datapath.error().message;
+    ASSERT_TRUE(datapath->attach_pod(pod));
+  }
+  auto datapath = open();
+  ASSERT_TRUE(datapath) << datapath.error().message;
+  ASSERT_TRUE(datapath->attach_pod(pod));
+  EXPECT_EQ(mechanisms(*datapath), (Set{"bpn0 tcx"}));
 }
 
 TEST_F(DatapathTest, ADeviceThatIsNotThereIsAnErrorAndLeavesNothing) {
