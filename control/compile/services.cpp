@@ -66,7 +66,7 @@ std::set<FrontendAddress> ServiceCompiler::update(const ClusterState& state, con
     } else if (const auto service = state.services.find(owner); service != state.services.end()) {
       frontends = compile_service(service->second, slices_of(state, owner), context, warnings);
     }
-    install(owner, std::move(frontends), std::move(warnings), touched);
+    install(owner, frontends, std::move(warnings), touched);
   }
   std::erase_if(touched, [&](const FrontendAddress& address) {
     const auto was = before.find(address);
@@ -128,7 +128,7 @@ void ServiceCompiler::withdraw(const ObjectName& owner, std::set<FrontendAddress
   addresses_.erase(claimed);
 }
 
-void ServiceCompiler::install(const ObjectName& owner, FrontendList frontends, std::vector<Warning> warnings,
+void ServiceCompiler::install(const ObjectName& owner, FrontendList& frontends, std::vector<Warning> warnings,
                               std::set<FrontendAddress>& changed) {
   std::vector<FrontendAddress> claimed;
   for (auto& [address, frontend] : frontends) {

@@ -45,7 +45,8 @@ class ServiceCompiler {
                                                                    const model::ObjectName& service) const;
   void withdraw(const model::ObjectName& owner, std::set<FrontendAddress>& changed,
                 std::set<model::ObjectName>& heirs);
-  void install(const model::ObjectName& owner, FrontendList frontends, std::vector<Warning> warnings,
+  /// Takes the values out of `frontends`.
+  void install(const model::ObjectName& owner, FrontendList& frontends, std::vector<Warning> warnings,
                std::set<FrontendAddress>& changed);
   void collect_warnings(const model::ClusterState& state);
 

@@ -83,7 +83,8 @@ View event_view(const packet_event& event, const Names& names) {
   append("from", names.endpoint(event.src_endpoint));
   append("to", names.endpoint(event.dst_endpoint));
   append("service", names.service(event.service));
-  append("rule", names.rule(event.rule));
+  // What refused it has no rule: the one a packet carries is what its own side allowed it by.
+  append("allowed so far by", names.rule(event.rule));
   // The pod whose policy it was, and which policies close it.
   const bool ingress = event.reason == DROP_POLICY_INGRESS;
   if (ingress || event.reason == DROP_POLICY_EGRESS)
