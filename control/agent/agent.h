@@ -3,6 +3,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -44,6 +45,7 @@ class Agent : public cni::EndpointHooks {
   Status publish(const cni::LiveEndpoint& endpoint) override;
   Status withdraw(const ipam::EndpointRecord& endpoint) override;
   Status verify(const cni::LiveEndpoint& endpoint) override;
+  void reached(const cni::AttachmentKey& key, cni::AddStep step) override;
 
   /// From any thread. Missing: the agent is ending.
   std::optional<Snapshot> snapshot();
@@ -81,8 +83,10 @@ class Agent : public cni::EndpointHooks {
   void note_problems(apply::Problems problems);
   void arm_reclaim();
   Status do_publish(const cni::LiveEndpoint& endpoint);
-  Status do_verify(const cni::LiveEndpoint& endpoint);
-  void do_withdraw(const ipam::EndpointRecord& endpoint);
+  Status verify_maps(const cni::LiveEndpoint& endpoint);
+  /// Gives the device that was the endpoint's; 0: it was not in the maps.
+  int do_withdraw(const ipam::EndpointRecord& endpoint);
+  void detach(int ifindex, const std::string& name);
   void forget_vanished();
   [[nodiscard]] Snapshot make_snapshot() const;
 
@@ -96,6 +100,7 @@ class Agent : public cni::EndpointHooks {
   std::optional<loader::NetlinkMonitor> monitor_;
   std::optional<sources::FileSource> source_;
   std::optional<loader::Datapath> datapath_;
+  std::mutex datapath_mutex_;  ///< attach, detach, attachments: from the loop and from API threads
   std::unique_ptr<apply::Publisher> publisher_;
   std::unique_ptr<cni::EndpointManager> manager_;
   std::unique_ptr<api::Server> server_;

@@ -35,27 +35,53 @@ Status Agent::ready() {
   return ok();
 }
 
+// Attaching and detaching wait for RCU grace periods in the kernel, 10 ms each: on the caller's thread, so that
+// the loop goes on. Programs without an interface record drop, so attaching first opens nothing.
 Status Agent::publish(const cni::LiveEndpoint& endpoint) {
+  {
+    const std::lock_guard lock(datapath_mutex_);
+    BPFNET_TRY(datapath_->attach_pod(endpoint.host_ifindex));  // its success is the programs' verification
+  }
   auto done = loop_->call([this, &endpoint] { return do_publish(endpoint); });
   return done ? *done : ending();
 }
 
 Status Agent::withdraw(const ipam::EndpointRecord& endpoint) {
-  auto done = loop_->call([this, &endpoint] {
-    do_withdraw(endpoint);
-    return true;
-  });
-  return done ? ok() : ending();
+  const auto ifindex = loop_->call([this, &endpoint] { return do_withdraw(endpoint); });
+  if (!ifindex) return ending();
+  // After the maps: until its record is free the pod's packets meet our programs.
+  if (*ifindex != 0) detach(*ifindex, endpoint.host_ifname);
+  return ok();
+}
+
+void Agent::detach(int ifindex, const std::string& name) {
+  const std::lock_guard lock(datapath_mutex_);
+  Status detached = datapath_->detach(ifindex);
+  if (!detached) spdlog::warn("device {}: {}", name, detached.error().message);
 }
 
 Status Agent::verify(const cni::LiveEndpoint& endpoint) {
-  auto done = loop_->call([this, &endpoint] { return do_verify(endpoint); });
+  {
+    const std::lock_guard lock(datapath_mutex_);
+    const auto attachments = datapath_->attachments();
+    if (!attachments) return pass(attachments);
+    for (const char* hook : {"from_pod", "to_pod"}) {
+      const bool there = std::any_of(attachments->begin(), attachments->end(), [&](const auto& attachment) {
+        return attachment.ifindex == endpoint.host_ifindex && attachment.hook == hook;
+      });
+      if (!there) return fail("device {}: program {} is not attached", endpoint.record.host_ifname, hook);
+    }
+  }
+  auto done = loop_->call([this, &endpoint] { return verify_maps(endpoint); });
   return done ? *done : ending();
+}
+
+void Agent::reached(const cni::AttachmentKey& key, cni::AddStep step) {
+  spdlog::debug("add {}: {}", key.to_string(), cni::to_string(step));
 }
 
 Status Agent::do_publish(const cni::LiveEndpoint& endpoint) {
   if (!ready_) return fail("the first state is not applied yet");
-  BPFNET_TRY(datapath_->attach_pod(endpoint.host_ifindex));
   endpoints_[endpoint.record.index] = endpoint;
   const auto cidrs = pod_cidrs();
   const bool routed = std::all_of(endpoint.record.ips.begin(), endpoint.record.ips.end(), [&](const Address& ip) {
@@ -63,33 +89,23 @@ Status Agent::do_publish(const cni::LiveEndpoint& endpoint) {
   });
   if (!routed) refresh_routes();
   sync(kAll);
-  return do_verify(endpoint);
+  return verify_maps(endpoint);
 }
 
-Status Agent::do_verify(const cni::LiveEndpoint& endpoint) {
+Status Agent::verify_maps(const cni::LiveEndpoint& endpoint) {
   const ipam::EndpointRecord& record = endpoint.record;
-  const auto attachments = datapath_->attachments();
-  if (!attachments) return pass(attachments);
-  for (const char* hook : {"from_pod", "to_pod"}) {
-    const bool there = std::any_of(attachments->begin(), attachments->end(), [&](const auto& attachment) {
-      return attachment.ifindex == endpoint.host_ifindex && attachment.hook == hook;
-    });
-    if (!there) return fail("device {}: program {} is not attached", record.host_ifname, hook);
-  }
   BPFNET_TRY(publisher_->verify_endpoint(record.index, static_cast<uint32_t>(endpoint.host_ifindex), record.ips, 0));
   if (record.host_ports.empty()) return ok();
   return publisher_->verify_frontends(host_port_frontends(*services_, record));
 }
 
-void Agent::do_withdraw(const ipam::EndpointRecord& record) {
+int Agent::do_withdraw(const ipam::EndpointRecord& record) {
   auto found = endpoints_.find(record.index);
-  if (found == endpoints_.end() || found->second.record.key != record.key) return;
+  if (found == endpoints_.end() || found->second.record.key != record.key) return 0;
   const int ifindex = found->second.host_ifindex;
   endpoints_.erase(found);
   if (ready_) sync(kAll);
-  // After the maps: until its record is free the pod's packets meet our programs.
-  Status detached = datapath_->detach(ifindex);
-  if (!detached) spdlog::warn("device {}: {}", record.host_ifname, detached.error().message);
+  return ifindex;
 }
 
 void Agent::forget_vanished() {
@@ -99,9 +115,10 @@ void Agent::forget_vanished() {
   if (gone.empty()) return;
   for (const ipam::EndpointRecord& record : gone) {
     spdlog::info("endpoint {}: its device {} is gone", record.key.to_string(), record.host_ifname);
-    do_withdraw(record);
+    const int ifindex = do_withdraw(record);
     // Not here: it waits for the container's lock, whose holder may wait for this thread.
-    worker_.post([this, name = record.host_ifname] {
+    worker_.post([this, ifindex, name = record.host_ifname] {
+      detach(ifindex, name);
       auto forgotten = manager_->device_vanished(name);
       if (!forgotten) spdlog::warn("device {}: {}", name, forgotten.error().message);
     });

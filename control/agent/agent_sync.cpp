@@ -146,6 +146,7 @@ bool Agent::refresh_links() {
   const auto xdp = loader::parse_xdp_mode(options_.xdp);
   for (const int uplink : uplinks_) {
     if (attached_uplinks_.contains(uplink)) continue;
+    const std::lock_guard lock(datapath_mutex_);
     auto attached = datapath_->attach_uplink(uplink, xdp ? *xdp : loader::XdpMode::kAuto);
     if (!attached) {
       uplink_problems_.push_back(attached.error().message);
