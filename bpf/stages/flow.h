@@ -39,15 +39,21 @@ static __always_inline bool flow_enters_here(const struct flow *flow, const stru
 	return flow->in_ifindex ? flow->in_ifindex == ifindex : pkt->hook != HOOK_from_pod;
 }
 
+/* No packet without SYN, FIN or RST changes this state. A TCP connection that is half closed may still carry
+ * most of its data; other protocols wait for an answer, and their first packets for nothing. */
+static __always_inline bool state_is_settled(const struct flow *flow, const struct packet *pkt)
+{
+	if (pkt->key.proto == IPPROTO_TCP)
+		return flow->state >= FLOW_CLOSED;
+	return flow->state == FLOW_ESTABLISHED || !(flow->flags & FLOW_IS_REPLY);
+}
+
 /* This packet may come in here and changes nothing about its flow. */
 static __always_inline bool flow_is_settled(const struct flow *flow, const struct packet *pkt, __u32 ifindex)
 {
 	if (pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
 		return false;
-	if (flow->state != FLOW_ESTABLISHED &&
-	    (pkt->key.proto == IPPROTO_TCP || flow->state != FLOW_NEW || flow->flags & FLOW_IS_REPLY))
-		return false;
-	if (!flow_enters_here(flow, pkt, ifindex))
+	if (!state_is_settled(flow, pkt) || !flow_enters_here(flow, pkt, ifindex))
 		return false;
 	return flow_is_judged(flow) && !flow_is_stale(flow, pkt);
 }

@@ -83,6 +83,28 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 	return VERDICT_NEXT;
 }
 
+/* Which end began a connection that is picked up in its middle is not known: it must be allowed both ways
+ * round, or one that was cut would live on by the other end's next packet (P17). */
+static __always_inline enum verdict judge_reversed(struct packet *pkt, const struct parties *who)
+{
+	__u32 src_identity = pkt->src_identity, dst_identity = pkt->dst_identity;
+	struct parties reversed = {
+		.dst = pkt->key.saddr,
+		.port = pkt->key.sport,
+		.net = who->net,
+		.src_endpoint = who->dst_endpoint,
+		.proto = who->proto,
+	};
+	enum verdict verdict;
+
+	pkt->src_identity = dst_identity;
+	verdict = judge(pkt, &reversed);
+	pkt->src_identity = src_identity;
+	pkt->dst_identity = dst_identity;
+	pkt->dst_endpoint = who->dst_endpoint;
+	return verdict;
+}
+
 /* The stage, for first packets. */
 __weak __noinline int policy(struct packet *pkt, struct connection *conn)
 {
@@ -97,6 +119,8 @@ __weak __noinline int policy(struct packet *pkt, struct connection *conn)
 	who.proto = pkt->key.proto;
 	who.src_endpoint = pkt->src_endpoint;
 	verdict = judge(pkt, &who);
+	if (verdict == VERDICT_NEXT && pkt->key.proto == IPPROTO_TCP && pkt->flags & PACKET_MIDSTREAM)
+		verdict = judge_reversed(pkt, &who);
 	conn->src_epoch = who.src_epoch;
 	conn->dst_epoch = who.dst_epoch;
 	conn->dst_flags = who.dst_flags;
