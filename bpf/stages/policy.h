@@ -87,7 +87,7 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
  * round, or one that was cut would live on by the other end's next packet (P17). */
 static __always_inline enum verdict judge_reversed(struct packet *pkt, const struct parties *who)
 {
-	__u32 src_identity = pkt->src_identity, dst_identity = pkt->dst_identity;
+	__u32 src_identity = pkt->src_identity, dst_identity = pkt->dst_identity, rule = pkt->rule;
 	struct parties reversed = {
 		.dst = pkt->key.saddr,
 		.port = pkt->key.sport,
@@ -99,6 +99,8 @@ static __always_inline enum verdict judge_reversed(struct packet *pkt, const str
 
 	pkt->src_identity = dst_identity;
 	verdict = judge(pkt, &reversed);
+	if (verdict == VERDICT_NEXT)
+		pkt->rule = rule;
 	pkt->src_identity = src_identity;
 	pkt->dst_identity = dst_identity;
 	pkt->dst_endpoint = who->dst_endpoint;

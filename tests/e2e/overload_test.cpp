@@ -86,7 +86,7 @@ TEST_P(Overload, SynFloodCannotPushOutEstablishedConnections) {
   for (auto& client : clients) alive += client.echo("through the flood") ? 1 : 0;
   EXPECT_EQ(alive, kEstablished);
   // A newcomer takes the place of a half-open one.
-  EXPECT_TRUE(worked(ask(netns, "tcp", service())));
+  EXPECT_TRUE(worked(ask(netns, "tcp", service()))) << cluster_.node(0).ctl_text({"drops"}).out;
 }
 
 TEST_P(Overload, TableFullOfEstablishedConnectionsRefusesNewOnesByName) {
