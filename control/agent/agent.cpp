@@ -103,6 +103,7 @@ Status Agent::open_datapath() {
   host_device_ = *device;
 
   loader::DatapathOptions datapath{.pin_dir = options_.bpffs};
+  datapath.sizes.backend_states = datapath.sizes.backend_slots;  // every slot may hold a backend of its own
   datapath.config.max_flows = options_.max_flows;
   datapath.config.endpoint_flow_quota = options_.endpoint_flow_quota;
   datapath.config.masquerade = options_.masquerade ? 1 : 0;

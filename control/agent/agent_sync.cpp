@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 
 #include "control/agent/agent.h"
@@ -13,6 +14,8 @@ namespace {
 
 constexpr int kNetlinkTimer = 1;
 constexpr int kReclaimTimer = 2;
+/// A full map may refuse thousands of objects at once.
+constexpr size_t kProblemsLogged = 10;
 /// A veth pair is a dozen events: look once.
 constexpr std::chrono::milliseconds kNetlinkPause{2};
 
@@ -239,12 +242,15 @@ void Agent::sync(unsigned dirty) {
 }
 
 void Agent::note_problems(apply::Problems problems) {
+  std::set<std::pair<std::string, std::string>> known;
+  for (const apply::Problem& old : apply_problems_) known.emplace(old.object, old.message);
+  size_t fresh = 0;
   for (const apply::Problem& problem : problems) {
-    const bool known = std::any_of(apply_problems_.begin(), apply_problems_.end(), [&](const auto& old) {
-      return old.object == problem.object && old.message == problem.message;
-    });
-    if (!known) spdlog::error("{}: {}", problem.object, problem.message);
+    if (known.contains({problem.object, problem.message})) continue;
+    if (++fresh <= kProblemsLogged) spdlog::error("{}: {}", problem.object, problem.message);
   }
+  if (fresh > kProblemsLogged)
+    spdlog::error("and {} more like these: GET /v1/problems names them all", fresh - kProblemsLogged);
   apply_problems_ = std::move(problems);
 }
 
