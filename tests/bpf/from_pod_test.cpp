@@ -71,6 +71,13 @@ TEST_P(FromPod, SpoofedSourceOnAnEstablishedFlow) {
   EXPECT_THAT(node().run(HOOK_from_pod, "pod2", forged), Drops(DROP_SPOOFED));
 }
 
+// The flow of an outside client may enter anywhere but at a pod's veth.
+TEST_P(FromPod, ForgedTupleOfAnOutsideClient) {
+  const Packet segment = Packet(Ip{.src = who().outside, .dst = who().server}) / Tcp{.sport = 9, .dport = 80};
+  EXPECT_THAT(node().run(HOOK_from_uplink, "uplink", from_wire() / segment), HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_THAT(from_client(segment), Drops(DROP_SPOOFED));
+}
+
 TEST_P(FromPod, UnconfiguredInterface) {
   EXPECT_THAT(node().run(HOOK_from_pod, "pod4", from_pod(4) / ip_to(who().server) / Tcp{}),
               Drops(DROP_NOT_CONFIGURED));

@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <random>
 
-#include "tests/support/well_formed.h"
 #include "tests/support/fixture.h"
+#include "tests/support/well_formed.h"
 
 namespace bpfnet::test {
 namespace {

@@ -177,6 +177,16 @@ TEST_P(Policy, WorldIsNeitherPodNorNode) {
   EXPECT_THAT(send(who().node2, syn_), Drops(DROP_POLICY_EGRESS));
 }
 
+// Found by Differential: the ended flow's client was taken for the new one's, and pod 1 for its own peer.
+TEST_P(Policy, NewFlowOnTheTupleOfAnEndedOneIsJudgedByItself) {
+  const Address peer = who().remote;
+  send(peer, Packet(Tcp{.sport = 53, .dport = 9}));
+  send(peer, Packet(Tcp{.sport = 53, .dport = 9, .flags = RST}));
+  isolate_ingress(1, POLICY_SET_DENY_ALL);
+  const Packet syn = from_wire() / Ip{.src = peer, .dst = who().client} / Tcp{.sport = 9, .dport = 53};
+  EXPECT_THAT(node().run(HOOK_from_uplink, "uplink", syn), Drops(DROP_POLICY_INGRESS));
+}
+
 INSTANTIATE_FAMILIES(Policy);
 
 }  // namespace

@@ -158,6 +158,16 @@ TEST_P(Service, StaleUdpFlowMovesToALiveBackend) {
   EXPECT_EQ(node().flows().size(), 2U);
 }
 
+TEST_P(Service, AnswersOfAMovedUdpBackendStillArrive) {
+  node().add_service({.address = who().vip, .port = 53, .proto = 17, .backends = {{who().server, 1}}});
+  from_client(who().vip, Packet(Udp{.sport = 5, .dport = 53}));
+  must(node().maps().backend_states.put(1, {.generation = 2}));
+  const Packet answer =
+      from_pod(2) / Ip{.src = who().server, .dst = who().client} / Udp{.sport = 1, .dport = 5};
+  EXPECT_THAT(node().run(HOOK_from_pod, "pod2", answer).packet,
+              IsPacket(Ip{.src = who().vip, .dst = who().client, .ttl = 63} / Udp{.sport = 53, .dport = 5}));
+}
+
 // S33: TCP is never cut.
 TEST_P(Service, StaleTcpFlowStays) {
   add_web({{who().server, 1}});

@@ -60,6 +60,21 @@ TEST_P(Xdp, EstablishedServiceTrafficForARemoteBackendTurnsRound) {
                                    Tcp{.sport = port, .dport = kServerPort, .flags = ACK} / Payload("data")));
 }
 
+TEST_P(Xdp, WhatMustBeToldGoesOnToTc) {
+  add_node_port(who().remote);
+  const Packet syn = header(who().outside, who().node1) / Tcp{.sport = 9, .dport = kNodePort};
+  const uint16_t port = arrives_at_tc(syn).packet.at<Tcp>().sport;
+  arrives_at_tc(header(who().remote, who().node1) /
+                Tcp{.sport = kServerPort, .dport = port, .flags = SYN | ACK});
+  arrives_at_tc(header(who().outside, who().node1) / Tcp{.sport = 9, .dport = kNodePort, .flags = ACK});
+  const Packet last_hop =
+      header(who().outside, who().node1, 1) / Tcp{.sport = 9, .dport = kNodePort, .flags = ACK};
+  EXPECT_EQ(arrives(last_hop).code, XDP_PASS);
+  const Packet fin =
+      header(who().outside, who().node1) / Tcp{.sport = 9, .dport = kNodePort, .flags = FIN | ACK};
+  EXPECT_EQ(arrives(fin).code, XDP_PASS);
+}
+
 TEST_P(Xdp, EstablishedTrafficForLocalPodsGoesOnToTc) {
   arrives_at_tc(header(who().outside, who().client) / Tcp{.sport = 9, .dport = 80});
   const Packet packet = header(who().outside, who().client) / Tcp{.sport = 9, .dport = 80, .flags = ACK};

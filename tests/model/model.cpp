@@ -176,7 +176,9 @@ std::optional<Decision> Model::known_flow(const Arrival& arrival) {
     pair->server_epoch = epoch(pair->server);
   }
   const bool ended = pair->state == FLOW_CLOSED || pair->state == FLOW_CLOSING;
-  const bool stale = pair->original.proto == IPPROTO_UDP && state.stale_backends.contains(pair->backend);
+  // Answers that are still under way arrive; the client's next packet moves the flow.
+  const bool stale =
+      !is_reply && pair->original.proto == IPPROTO_UDP && state.stale_backends.contains(pair->backend);
   if ((is_syn(arrival) && ended) || stale) {
     remove(*pair);
     return {};
