@@ -77,12 +77,14 @@ AddressRange parse_range(const json& entry) {
   };
   Address first = range.first;
   Address last = range.last;
-  const bool bounded = inside("rangeStart", first) | inside("rangeEnd", last);
+  const bool has_start = inside("rangeStart", first);
+  const bool has_end = inside("rangeEnd", last);
   // Bounds never widen: network and broadcast address stay out.
   range.first = std::max(range.first, first);
   range.last = std::min(range.last, last);
   if (range.last < range.first) reject("rangeEnd: {} lies before rangeStart", range.last.to_string());
-  if (bounded) range.name = fmt::format("{}-{}", range.first.to_string(), range.last.to_string());
+  if (has_start || has_end)
+    range.name = fmt::format("{}-{}", range.first.to_string(), range.last.to_string());
   if (Address gateway; inside("gateway", gateway)) range.reserved.push_back(gateway);
   return range;
 }

@@ -42,7 +42,7 @@ TEST_F(EndpointTest, AddGivesThePodAddressesRoutesAndTellsThem) {
   const auto link = netlink.link("eth0").value();
   ASSERT_TRUE(link);
   EXPECT_TRUE(link->is_up());
-  EXPECT_EQ(link->mac.to_string(), result["interfaces"][1]["mac"]);
+  EXPECT_EQ(result["interfaces"][1]["mac"], link->mac.to_string());
   EXPECT_EQ(netlink.route_to(ip("192.0.2.1"))->gateway, ip("169.254.1.1"));
   EXPECT_EQ(netlink.route_to(ip("2001:db8::1"))->gateway, ip("fe80::1"));
   const auto addresses = netlink.addresses(link->ifindex).value();

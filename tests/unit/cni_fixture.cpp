@@ -93,13 +93,13 @@ void NodeTest::restart_agent() {
 }
 
 PluginOutcome NodeTest::plugin(const char* command, const std::string& container, const std::string& netns,
-                               nlohmann::json conf, Variables extra) {
+                               nlohmann::json conf, const Variables& extra) {
   Variables variables = {{"CNI_COMMAND", command},
                          {"CNI_CONTAINERID", container},
                          {"CNI_NETNS", netns},
                          {"CNI_IFNAME", "eth0"},
                          {"CNI_PATH", "/usr/lib/cni"}};
-  for (auto& [name, value] : extra) variables[name] = value;
+  for (const auto& [name, value] : extra) variables[name] = value;
   if (!conf.contains("cniVersion")) conf["cniVersion"] = "1.1.0";
   if (!conf.contains("name")) conf["name"] = "pods";
   if (!conf.contains("type")) conf["type"] = "bpfnet-cni";
@@ -109,8 +109,8 @@ PluginOutcome NodeTest::plugin(const char* command, const std::string& container
 }
 
 nlohmann::json NodeTest::added(const std::string& container, const Pod& pod, nlohmann::json conf,
-                               Variables extra) {
-  const PluginOutcome outcome = plugin("ADD", container, pod.path(), std::move(conf), std::move(extra));
+                               const Variables& extra) {
+  const PluginOutcome outcome = plugin("ADD", container, pod.path(), std::move(conf), extra);
   EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
   return nlohmann::json::parse(outcome.output, nullptr, false);
 }

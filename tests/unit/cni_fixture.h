@@ -66,10 +66,10 @@ class NodeTest : public ::testing::Test {
 
   /// One run of the plugin, as a runtime does it; `conf` is completed with cniVersion and name.
   PluginOutcome plugin(const char* command, const std::string& container, const std::string& netns,
-                       nlohmann::json conf = nlohmann::json::object(), Variables extra = {});
+                       nlohmann::json conf = nlohmann::json::object(), const Variables& extra = {});
   /// The parsed result of an ADD that must succeed.
   nlohmann::json added(const std::string& container, const Pod& pod,
-                       nlohmann::json conf = nlohmann::json::object(), Variables extra = {});
+                       nlohmann::json conf = nlohmann::json::object(), const Variables& extra = {});
 
   /// Everything of ours that is left anywhere: empty after a DEL.
   std::string leftovers();
