@@ -18,11 +18,11 @@ std::optional<uint16_t> parse_number(const std::string& text) {
   return number;
 }
 
-Result<std::optional<Cidr>> parse_prefix(const std::string& option, const std::string& text) {
-  if (text.empty()) return std::optional<Cidr>{};
-  auto cidr = Cidr::parse(text);
+Result<std::optional<Cidr>> parse_prefix(const std::string& option, const std::optional<std::string>& text) {
+  if (!text) return std::optional<Cidr>{};
+  auto cidr = Cidr::parse(*text);
   if (!cidr)
-    return fail("{} {}: expected an address or a prefix, such as 10.0.0.1 or fd00::/8", option, text);
+    return fail("{} {}: expected an address or a prefix, such as 10.0.0.1 or fd00::/8", option, *text);
   return std::optional<Cidr>{*cidr};
 }
 
@@ -77,22 +77,22 @@ Result<FlowFilter> parse_filter(const FlowFilterText& text, const maps::Maps& ma
   auto destination = parse_prefix("--dst", text.destination);
   if (!destination) return pass(destination);
   filter.destination = *destination;
-  if (!text.port.empty()) {
-    filter.port = parse_number(text.port);
-    if (!filter.port) return fail("--port {}: expected a number from 0 to 65535", text.port);
+  if (text.port) {
+    filter.port = parse_number(*text.port);
+    if (!filter.port) return fail("--port {}: expected a number from 0 to 65535", *text.port);
   }
-  if (!text.protocol.empty()) {
-    filter.protocol = maps::proto_from_label(text.protocol);
+  if (text.protocol) {
+    filter.protocol = maps::proto_from_label(*text.protocol);
     if (!filter.protocol)
-      return fail("--proto {}: expected tcp, udp, sctp, icmp, icmpv6 or a protocol number", text.protocol);
+      return fail("--proto {}: expected tcp, udp, sctp, icmp, icmpv6 or a protocol number", *text.protocol);
   }
-  if (!text.state.empty()) {
-    auto state = parse_state(text.state);
+  if (text.state) {
+    auto state = parse_state(*text.state);
     if (!state) return pass(state);
     filter.state = *state;
   }
-  if (!text.endpoint.empty()) {
-    auto endpoint = parse_endpoint(text.endpoint, maps, names);
+  if (text.endpoint) {
+    auto endpoint = parse_endpoint(*text.endpoint, maps, names);
     if (!endpoint) return pass(endpoint);
     filter.endpoint = *endpoint;
   }

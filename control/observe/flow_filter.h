@@ -11,14 +11,14 @@
 
 namespace bpfnet::observe {
 
-/// The filters of `bpfnetctl flow list` as typed; empty: not given.
+/// The filters of `bpfnetctl flow list` as typed.
 struct FlowFilterText {
-  std::string source;
-  std::string destination;
-  std::string port;
-  std::string protocol;
-  std::string state;
-  std::string endpoint;
+  std::optional<std::string> source;
+  std::optional<std::string> destination;
+  std::optional<std::string> port;
+  std::optional<std::string> protocol;
+  std::optional<std::string> state;
+  std::optional<std::string> endpoint;
 };
 
 /// Which connections to show. All that are given must hold.

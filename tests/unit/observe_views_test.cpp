@@ -139,6 +139,9 @@ TEST_F(Views, FlowFiltersHoldTogether) {
 
 TEST_F(Views, AFilterThatIsNotUnderstoodIsRefusedWithTheWayOut) {
   EXPECT_THAT(refusal({.source = "10.0.0"}), HasSubstr("--src 10.0.0: expected an address or a prefix"));
+  EXPECT_THAT(refusal({.source = ""}), HasSubstr("expected an address or a prefix"));
+  EXPECT_THAT(refusal({.port = ""}), HasSubstr("expected a number"));
+  EXPECT_THAT(refusal({.state = ""}), HasSubstr("expected one of"));
   EXPECT_THAT(refusal({.port = "http"}), HasSubstr("expected a number"));
   EXPECT_THAT(refusal({.port = "65536"}), HasSubstr("expected a number"));
   EXPECT_THAT(refusal({.protocol = "tpc"}), HasSubstr("expected tcp, udp"));
