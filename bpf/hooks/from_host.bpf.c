@@ -1,5 +1,5 @@
-/* TC ingress on our host device, where the host's stack looks like one more pod, and TC egress on lo, from
- * where processes that reach for node ports of local addresses are sent on to that device. */
+/* TC ingress on our host device, where the host's stack looks like one more pod, and TC egress on lo, for
+ * processes that reach for node ports of local addresses. */
 #include "bpf/finish.h"
 #include "bpf/hooks/license.h"
 #include "bpf/stages/create.h"

@@ -5,10 +5,14 @@
 #include "bpf/stages/next_hop.h"
 #include "bpf/verdict.h"
 
+enum { LOOPBACK_IFINDEX = 1 };
+
 /* Hooks that run before the device has the packet; the others run after the stack let go of it. */
-static __always_inline bool hook_is_ingress(const struct packet *pkt)
+static __always_inline bool hook_is_ingress(struct __sk_buff *ctx, const struct packet *pkt)
 {
-	return pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink || pkt->hook == HOOK_from_host;
+	if (pkt->hook == HOOK_from_host)
+		return ctx->ifindex != LOOPBACK_IFINDEX;
+	return pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink;
 }
 
 /* Marked packets are ours: egress hooks on their way let them be. */
@@ -25,7 +29,7 @@ static __always_inline bool marked_ours(struct __sk_buff *ctx)
 static __always_inline enum verdict deliver_to_endpoint(struct __sk_buff *ctx, struct packet *pkt,
 							const struct flow *flow)
 {
-	if (hook_is_ingress(pkt)) {
+	if (hook_is_ingress(ctx, pkt)) {
 		/* The stack only takes up what the sender addressed to it; the veth beyond is not asked. */
 		if (ctx->pkt_type != 0 /* PACKET_HOST */)
 			bpf_skb_change_type(ctx, 0);

@@ -4,11 +4,9 @@
 
 #include "bpf/lib/identity.h"
 #include "bpf/lib/mac.h"
-#include "bpf/stages/next_hop.h"
+#include "bpf/stages/deliver.h"
 #include "bpf/connection.h"
 #include "bpf/verdict.h"
-
-enum { LOOPBACK_IFINDEX = 1 };
 
 static __always_inline enum verdict route_to_endpoint(struct packet *pkt, struct connection *conn)
 {
