@@ -248,6 +248,13 @@ Result<std::vector<Attachment>> AttachmentTable::list(const std::string& link_di
     auto pin = open_pin(link_dir, file);
     if (!pin) return pass(pin);
     if (!*pin) continue;
+    // Unlike a link a filter can be taken away under its note.
+    if ((*pin)->kind == Pin::Kind::kFilter && (*pin)->ifindex != 0) {
+      auto program = clsact_program((*pin)->ifindex, direction_of((*pin)->attach_type));
+      if (!program) return pass(program);
+      if (*program == 0) continue;
+      (*pin)->program = *program;
+    }
     result.push_back({.hook = (*pin)->name.hook,
                       .ifname = (*pin)->name.ifname,
                       .ifindex = (*pin)->ifindex,

@@ -74,6 +74,16 @@ Status clsact_attach(int ifindex, Direction direction, int program_fd) {
   return ok();
 }
 
+Result<uint32_t> clsact_program(int ifindex, Direction direction) {
+  const auto hook = hook_of(ifindex, direction);
+  auto filter = our_filter();
+  const int rc = bpf_tc_query(&hook, &filter);
+  if (rc == 0) return filter.prog_id;
+  // EINVAL: no qdisc.
+  if (rc == -ENOENT || rc == -ENODEV || rc == -EINVAL) return 0U;
+  return fail_errno(rc, "link {}: look for our {} filter", ifindex, text_of(direction));
+}
+
 Status clsact_detach(int ifindex, Direction direction) {
   auto hook = hook_of(ifindex, direction);
   const auto opts = our_filter();

@@ -112,7 +112,8 @@ class Datapath {
   /// programs at the devices), maps, directories, and the bpffs mount if open() made it. Refused while an
   /// agent runs. Fine when there is nothing.
   static Status remove(const std::string& pin_dir);
-  /// Attachments as pinned, readable while an agent runs or none does.
+  /// Attachments as pinned, readable while an agent runs or none does; one that somebody took off its device
+  /// is left out. From another netns the ifindex of a pod's device is 0.
   static Result<std::vector<Attachment>> pinned_attachments(const std::string& pin_dir);
 
  private:

@@ -295,6 +295,19 @@ TEST_F(DatapathTest, ClsactServesKernelsWithoutTcx) {
   EXPECT_EQ(bpf_tc_hook_create(&hook), 0) << "the qdisc was gone";
 }
 
+TEST_F(DatapathTest, AFilterThatSomebodyTookIsMissedAndPutBack) {
+  auto datapath = open();
+  ASSERT_TRUE(datapath) << datapath.error().message;
+  const int pod = make_link("bpn0", "pod0");
+  ASSERT_TRUE(datapath->attach_pod(pod));
+  auto hook = ingress_of(pod);
+  hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+  ASSERT_EQ(bpf_tc_hook_destroy(&hook), 0);
+  EXPECT_TRUE(attached(*datapath).empty());
+  ASSERT_TRUE(datapath->attach_pod(pod));
+  EXPECT_EQ(attached(*datapath), (Set{"bpn0 from_pod tc", "bpn0 to_pod tc"}));
+}
+
 TEST_F(DatapathTest, ADirectoryThatCannotBeIsNamed) {
   DatapathOptions wrong = options();
   wrong.pin_dir = "relative/dir";
