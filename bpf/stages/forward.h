@@ -16,12 +16,16 @@ static __always_inline bool is_routed(const struct packet *pkt, const struct flo
 /* L3 bytes of the largest packet that will leave: of a GSO packet, one segment's. */
 static __always_inline __u32 wire_length(struct __sk_buff *ctx, const struct packet *pkt)
 {
-	__u32 header = pkt->l4_offset - ETH_HLEN;
+	void *end = (void *)(long)ctx->data_end;
+	void *data = (void *)(long)ctx->data;
+	__u8 *l4 = data + (pkt->l4_offset & PACKET_OFFSET_MASK);
+	__u32 header = 8; /* UDP */
 
 	if (!ctx->gso_size)
 		return pkt->length;
-	/* TCP options are at most 40 bytes; what they really are is not worth a load here. */
-	return ctx->gso_size + header + (pkt->l4_proto == IPPROTO_TCP ? 20 : 8);
+	if (pkt->l4_proto == IPPROTO_TCP)
+		header = (void *)(l4 + 13) <= end ? l4[12] >> 4 << 2 : 60;
+	return ctx->gso_size + pkt->l4_offset - ETH_HLEN + header;
 }
 
 static __always_inline enum verdict limits(struct __sk_buff *ctx, struct packet *pkt, const struct flow *flow,

@@ -14,7 +14,7 @@ struct parties {
 	__u16 net;
 	__u16 src_endpoint;
 	__u8 proto;
-	__u8 pad;
+	__u8 own_node; /* C is this node itself: always let in (P13). Its identity may differ by address */
 	/* out */
 	__u32 src_epoch;
 	__u32 dst_epoch;
@@ -53,7 +53,7 @@ static __always_inline bool set_allows(__u32 set, __u32 identity, __u8 proto, __
 __weak __noinline int judge(struct packet *pkt, struct parties *who)
 {
 	struct endpoint *source, *destination;
-	bool itself, own_node;
+	bool itself;
 	struct party dst;
 
 	if (!pkt || !who)
@@ -73,11 +73,10 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 	    (dst.endpoint && destination->state != ENDPOINT_OPEN))
 		return drop(pkt, DROP_ENDPOINT_CLOSED);
 	itself = who->src_endpoint && who->src_endpoint == dst.endpoint; /* P15 */
-	own_node = pkt->src_identity == IDENTITY_HOST;                   /* P13 */
 	if (who->src_endpoint && !itself &&
 	    !set_allows(source->egress_set, dst.identity, who->proto, who->port, &pkt->rule))
 		return drop(pkt, DROP_POLICY_EGRESS);
-	if (dst.endpoint && !itself && !own_node &&
+	if (dst.endpoint && !itself && !who->own_node &&
 	    !set_allows(destination->ingress_set, pkt->src_identity, who->proto, who->port, &pkt->rule))
 		return drop(pkt, DROP_POLICY_INGRESS);
 	return VERDICT_NEXT;
@@ -94,6 +93,7 @@ static __always_inline enum verdict judge_reversed(struct packet *pkt, const str
 		.net = who->net,
 		.src_endpoint = who->dst_endpoint,
 		.proto = who->proto,
+		.own_node = !!(who->dst_flags & ADDRESS_LOCAL_NODE),
 	};
 	enum verdict verdict;
 
@@ -120,6 +120,7 @@ __weak __noinline int policy(struct packet *pkt, struct connection *conn)
 	who.net = pkt->key.net;
 	who.proto = pkt->key.proto;
 	who.src_endpoint = pkt->src_endpoint;
+	who.own_node = !!(conn->src_flags & ADDRESS_LOCAL_NODE);
 	verdict = judge(pkt, &who);
 	if (verdict == VERDICT_NEXT && pkt->key.proto == IPPROTO_TCP && pkt->flags & PACKET_MIDSTREAM)
 		verdict = judge_reversed(pkt, &who);

@@ -25,6 +25,7 @@ static __always_inline enum verdict judge_again(struct packet *pkt, struct flow 
 	who.src_endpoint = pkt->src_endpoint = flow->src_endpoint;
 	party_find(&src, &original->saddr, who.net);
 	pkt->src_identity = src.identity;
+	who.own_node = !!(src.flags & ADDRESS_LOCAL_NODE);
 	verdict = judge(pkt, &who);
 	if (verdict != VERDICT_NEXT)
 		return verdict;

@@ -66,20 +66,17 @@ TEST_P(Host, TheAnswerOfARemoteBackendReachesTheStackFromTheServiceAddress) {
 }
 
 // S34 [D]: a host process reaches its node ports by loopback addresses.
-TEST_P(Host, LoopbackNodePortIsSentThroughTheHostDevice) {
+TEST_P(Host, LoopbackNodePortIsTranslatedOnLo) {
   node().add_service({.address = who().any,
                       .port = kNodePort,
                       .backends = {{who().server, kServerPort}},
                       .flags = FRONTEND_NODE_PORT,
                       .scope = SCOPE_ANY_LOCAL});
   const Packet syn = header(who().loopback, who().loopback) / Tcp{.sport = 1, .dport = kNodePort};
-  const auto first = node().run(HOOK_from_host, "lo", Eth{} / syn);
-  EXPECT_EQ(first.code, TC_ACT_REDIRECT);
-  EXPECT_THAT(first.packet, IsPacket(from_stack() / syn));
-  const auto second = node().run(HOOK_from_host, "bpfnet1", from_stack() / syn);
-  const uint16_t port = second.packet.at<Tcp>().sport;
-  EXPECT_THAT(second, Sends(VERDICT_TO_ENDPOINT,
-                            header(who().node1, who().server) / Tcp{.sport = port, .dport = kServerPort}));
+  const auto run = node().run(HOOK_from_host, "lo", Eth{} / syn);
+  const uint16_t port = run.packet.at<Tcp>().sport;
+  EXPECT_THAT(run, Sends(VERDICT_TO_ENDPOINT,
+                         header(who().node1, who().server) / Tcp{.sport = port, .dport = kServerPort}));
 }
 
 TEST_P(Host, OtherLoopbackTrafficIsUntouched) {
