@@ -65,8 +65,8 @@ TEST_P(Host, TheAnswerOfARemoteBackendReachesTheStackFromTheServiceAddress) {
   EXPECT_EQ(run.packet.at<Tcp>().dport, 1);
 }
 
-// S34 [D]: a host process reaches its node ports by loopback addresses.
-TEST_P(Host, LoopbackNodePortIsTranslatedOnLo) {
+// S34 [D]: a host process reaches its node ports by loopback addresses; the pod sees the node.
+TEST_P(Host, LoopbackReachesANodePort) {
   node().add_service({.address = who().any,
                       .port = kNodePort,
                       .backends = {{who().server, kServerPort}},
@@ -77,6 +77,11 @@ TEST_P(Host, LoopbackNodePortIsTranslatedOnLo) {
   const uint16_t port = run.packet.at<Tcp>().sport;
   EXPECT_THAT(run, Sends(VERDICT_TO_ENDPOINT,
                          header(who().node1, who().server) / Tcp{.sport = port, .dport = kServerPort}));
+  const Packet answer = from_pod(2) / header(who().server, who().node1) /
+                        Tcp{.sport = kServerPort, .dport = port, .flags = SYN | ACK};
+  EXPECT_THAT(node().run(HOOK_from_pod, "pod2", answer),
+              Sends(VERDICT_TO_HOST, header(who().loopback, who().loopback) /
+                                         Tcp{.sport = kNodePort, .dport = 1, .flags = SYN | ACK}));
 }
 
 TEST_P(Host, OtherLoopbackTrafficIsUntouched) {

@@ -1,4 +1,5 @@
 // Policy: both directions judged in one pass, replies free, changes felt at the next packet.
+#include "maps/convert.h"
 #include "tests/support/fixture.h"
 
 namespace bpfnet::test {
@@ -148,6 +149,16 @@ TEST_P(Policy, OwnNodeIsExemptFromIngress) {
   const Packet foreign =
       from_wire() / Ip{.src = who().node2, .dst = who().server} / Tcp{.dport = kServerPort};
   EXPECT_THAT(node().run(HOOK_from_uplink, "uplink", foreign), Drops(DROP_POLICY_INGRESS));
+}
+
+// P13 holds too where a policy names a prefix of the node's address, which gives it an identity of its own.
+TEST_P(Policy, OwnNodeIsExemptWhateverItsIdentity) {
+  isolate_ingress(2, POLICY_SET_DENY_ALL);
+  ASSERT_TRUE(node().maps().addresses.put(
+      maps::make_address_key(who().node1),
+      {.identity = 300, .endpoint = 0, .flags = ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT}));
+  const Packet probe = from_stack() / Ip{.src = who().node1, .dst = who().server} / Tcp{.dport = kServerPort};
+  EXPECT_THAT(node().run(HOOK_from_host, "bpfnet1", probe), HasVerdict(VERDICT_TO_ENDPOINT));
 }
 
 // P15: a pod cannot block itself.

@@ -285,6 +285,11 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
   const Tuple plain{target.backend.address, target.backend.port, arrival.tuple.src, arrival.tuple.sport,
                     arrival.tuple.proto};
   if (const int reason = judge(arrival.tuple, plain); reason != DROP_NONE) return drop(reason);
+  // Which end began a connection that is picked up in its middle cannot be known: it must be allowed both
+  // ways round, or one that was cut would live on by its other end (P17).
+  if (arrival.tuple.proto == IPPROTO_TCP && is_midstream(arrival)) {
+    if (const int reason = judge(plain, arrival.tuple); reason != DROP_NONE) return drop(reason);
+  }
   // An echo reply answers a request that nobody here has seen; TCP in its middle is picked up if it may have
   // begun at either end (P17).
   if (is_echo(arrival.tuple) && is_midstream(arrival)) return drop(DROP_NO_FLOW);
