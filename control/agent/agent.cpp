@@ -146,10 +146,11 @@ Status Agent::attach_node() {
 Status Agent::recover() {
   auto manager = cni::EndpointManager::open(
       {.pending_deletes = state_dir_->pending_deletes(),
-       .default_mtu = [this] {
-         const loader::Link* uplink = uplinks_.empty() ? nullptr : links_.find(uplinks_.front());
-         return uplink ? uplink->mtu : kDefaultMtu;
-       }()},
+       .default_mtu =
+           [this] {
+             const loader::Link* uplink = uplinks_.empty() ? nullptr : links_.find(uplinks_.front());
+             return uplink ? uplink->mtu : kDefaultMtu;
+           }()},
       *store_, *allocator_, *this);
   if (!manager) return pass(manager);
   manager_ = std::move(*manager);
@@ -157,7 +158,8 @@ Status Agent::recover() {
   if (!live) return pass(live);
   for (cni::LiveEndpoint& endpoint : *live) {
     Status attached = datapath_->attach_pod(endpoint.host_ifindex);
-    if (!attached) spdlog::error("endpoint {}: {}", endpoint.record.key.to_string(), attached.error().message);
+    if (!attached)
+      spdlog::error("endpoint {}: {}", endpoint.record.key.to_string(), attached.error().message);
     endpoints_[endpoint.record.index] = std::move(endpoint);
   }
   return ok();

@@ -71,7 +71,8 @@ class Agent : public cni::EndpointHooks {
   void on_source();
   void on_netlink();
   void look_at_links();
-  /// Reads links and addresses, attaches uplinks that are new. True: something the maps show may be different.
+  /// Reads links and addresses, attaches uplinks that are new. True: something the maps show may be
+  /// different.
   bool refresh_links();
   void refresh_routes();
   void update_pools();
@@ -128,8 +129,8 @@ class Agent : public cni::EndpointHooks {
   std::vector<std::string> uplink_problems_;
 };
 
-/// Takes away everything an agent with these options ever made: links, maps, devices, routes, sysctls (back to
-/// what was found), the state directory. Goes on after an error; ok only when nothing of ours is left.
+/// Takes away everything an agent with these options ever made: links, maps, devices, routes, sysctls (back
+/// to what was found), the state directory. Goes on after an error; ok only when nothing of ours is left.
 Status cleanup(const Options& options);
 
 }  // namespace bpfnet::agent

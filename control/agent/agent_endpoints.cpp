@@ -14,9 +14,10 @@ std::vector<compile::FrontendAddress> host_port_frontends(const compile::Service
   std::vector<compile::FrontendAddress> found;
   for (const auto& [address, frontend] : image.frontends) {
     if (!(frontend.flags & FRONTEND_HOST_PORT)) continue;
-    const bool ours = std::any_of(frontend.internal.begin(), frontend.internal.end(), [&](const auto& backend) {
-      return std::find(record.ips.begin(), record.ips.end(), backend.ip) != record.ips.end();
-    });
+    const bool ours =
+        std::any_of(frontend.internal.begin(), frontend.internal.end(), [&](const auto& backend) {
+          return std::find(record.ips.begin(), record.ips.end(), backend.ip) != record.ips.end();
+        });
     if (ours) found.push_back(address);
   }
   return found;
@@ -31,12 +32,13 @@ Status ending() {
 Status Agent::ready() {
   auto is_ready = loop_->call([this] { return ready_; });
   if (!is_ready) return ending();
-  if (!*is_ready) return fail("the first state is not applied yet: manifests {} cannot be read", options_.manifests);
+  if (!*is_ready)
+    return fail("the first state is not applied yet: manifests {} cannot be read", options_.manifests);
   return ok();
 }
 
-// Attaching and detaching wait for RCU grace periods in the kernel, 10 ms each: on the caller's thread, so that
-// the loop goes on. Programs without an interface record drop, so attaching first opens nothing.
+// Attaching and detaching wait for RCU grace periods in the kernel, 10 ms each: on the caller's thread, so
+// that the loop goes on. Programs without an interface record drop, so attaching first opens nothing.
 Status Agent::publish(const cni::LiveEndpoint& endpoint) {
   {
     const std::lock_guard lock(datapath_mutex_);
@@ -84,9 +86,10 @@ Status Agent::do_publish(const cni::LiveEndpoint& endpoint) {
   if (!ready_) return fail("the first state is not applied yet");
   endpoints_[endpoint.record.index] = endpoint;
   const auto cidrs = pod_cidrs();
-  const bool routed = std::all_of(endpoint.record.ips.begin(), endpoint.record.ips.end(), [&](const Address& ip) {
-    return std::any_of(cidrs.begin(), cidrs.end(), [&](const Cidr& cidr) { return cidr.contains(ip); });
-  });
+  const bool routed =
+      std::all_of(endpoint.record.ips.begin(), endpoint.record.ips.end(), [&](const Address& ip) {
+        return std::any_of(cidrs.begin(), cidrs.end(), [&](const Cidr& cidr) { return cidr.contains(ip); });
+      });
   if (!routed) refresh_routes();
   sync(kAll);
   return verify_maps(endpoint);
@@ -94,7 +97,8 @@ Status Agent::do_publish(const cni::LiveEndpoint& endpoint) {
 
 Status Agent::verify_maps(const cni::LiveEndpoint& endpoint) {
   const ipam::EndpointRecord& record = endpoint.record;
-  BPFNET_TRY(publisher_->verify_endpoint(record.index, static_cast<uint32_t>(endpoint.host_ifindex), record.ips, 0));
+  BPFNET_TRY(
+      publisher_->verify_endpoint(record.index, static_cast<uint32_t>(endpoint.host_ifindex), record.ips, 0));
   if (record.host_ports.empty()) return ok();
   return publisher_->verify_frontends(host_port_frontends(*services_, record));
 }

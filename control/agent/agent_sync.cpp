@@ -78,10 +78,10 @@ std::map<uint16_t, apply::EndpointFacts> Agent::endpoint_facts() const {
 }
 
 std::map<uint32_t, interface> Agent::interfaces() const {
-  auto records = interface_records(links_, uplinks_, host_device_.host_ifindex, host_device_.router_ifindex,
-                                   addresses_);
+  auto records =
+      interface_records(links_, uplinks_, host_device_.host_ifindex, host_device_.router_ifindex, addresses_);
   for (const auto& [index, live] : endpoints_) {
-    interface record{};
+    interface record {};
     record.kind = INTERFACE_POD;
     record.endpoint = index;
     record.mac = maps::to_abi(live.record.host_mac);
@@ -160,8 +160,9 @@ bool Agent::refresh_links() {
     spdlog::info("uplink {}: attached, XDP {}", links_.find(uplink)->name, *attached);
   }
   if (uplinks_.empty())
-    uplink_problems_.push_back("no uplink: no default route and no device holds the Node's address; pods reach "
-                               "this node only (name one with --uplink)");
+    uplink_problems_.push_back(
+        "no uplink: no default route and no device holds the Node's address; pods reach "
+        "this node only (name one with --uplink)");
   addresses_ = node_addresses(links_, uplinks_, own_node());
   return own_before != links_.own_addresses() || !same_records(before, interfaces());
 }
@@ -181,8 +182,10 @@ void Agent::refresh_routes() {
   const auto routes = wanted_routes(input, source_->state(), links_, unreachable);
   route_problems_ = sync_routes(*netlink_, *store_, routes);
   for (const std::string& node : unreachable)
-    route_problems_.push_back(fmt::format("node {}: its address is on no segment of this node's uplinks; routes to "
-                                          "its pods are left to the network", node));
+    route_problems_.push_back(
+        fmt::format("node {}: its address is on no segment of this node's uplinks; routes to "
+                    "its pods are left to the network",
+                    node));
 }
 
 void Agent::update_pools() {

@@ -13,7 +13,10 @@
 namespace bpfnet::agent {
 
 EventLoop::EventLoop(Fd epoll, Fd wake, Fd timer, Fd signals)
-    : epoll_(std::move(epoll)), wake_(std::move(wake)), timer_(std::move(timer)), signals_(std::move(signals)) {}
+    : epoll_(std::move(epoll)),
+      wake_(std::move(wake)),
+      timer_(std::move(timer)),
+      signals_(std::move(signals)) {}
 
 EventLoop::~EventLoop() {
   std::vector<Work> left;

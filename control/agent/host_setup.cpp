@@ -62,8 +62,8 @@ Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& sto
   if (!host) return pass(host);
   if (!*host) {
     const Mac mac = Mac::random();
-    auto made = netlink.create_veth({.name = kHostDevice, .peer_name = kRouterDevice, .mac = mac, .peer_mac = mac,
-                                     .mtu = mtu});
+    auto made = netlink.create_veth(
+        {.name = kHostDevice, .peer_name = kRouterDevice, .mac = mac, .peer_mac = mac, .mtu = mtu});
     if (!made) return pass(made, "host device");
     host = netlink.link(kHostDevice);
     if (!host) return pass(host);
@@ -83,7 +83,8 @@ Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& sto
     if (link->mtu != mtu) BPFNET_TRY(netlink.set_mtu(link->ifindex, mtu));
     if (!link->is_up()) BPFNET_TRY(netlink.set_up(link->ifindex));
   }
-  return HostDevice{.host_ifindex = (*host)->ifindex, .router_ifindex = (*router)->ifindex, .mac = (*host)->mac};
+  return HostDevice{
+      .host_ifindex = (*host)->ifindex, .router_ifindex = (*router)->ifindex, .mac = (*host)->mac};
 }
 
 Status ensure_sysctls(ipam::Store& store) {

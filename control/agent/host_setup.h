@@ -21,8 +21,8 @@ struct HostDevice {
 /// Makes the pair or takes over the one that is there. Journalled before it is made.
 Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& store, uint32_t mtu);
 
-/// What the kernel must allow so that translated packets reach the host's sockets. Sysctls of devices that are
-/// not ours are journalled with the value found first.
+/// What the kernel must allow so that translated packets reach the host's sockets. Sysctls of devices that
+/// are not ours are journalled with the value found first.
 Status ensure_sysctls(ipam::Store& store);
 
 /// Writes back every journalled sysctl. Errors are collected: the rest is restored all the same.

@@ -29,7 +29,8 @@ void register_routes(api::Server& server, Agent& agent) {
       return api::Answer{.status = reply.http_status, .body = std::move(reply.body)};
     };
   };
-  for (const char* call : {"add", "del", "check", "gc"}) server.post(std::string("/v1/cni/") + call, serve_cni(call));
+  for (const char* call : {"add", "del", "check", "gc"})
+    server.post(std::string("/v1/cni/") + call, serve_cni(call));
   server.get("/v1/cni/status", serve_cni("status"));
 }
 

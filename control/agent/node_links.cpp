@@ -20,7 +20,8 @@ Result<NodeLinks> NodeLinks::read(loader::Netlink& netlink) {
 }
 
 const loader::Link* NodeLinks::find(int ifindex) const {
-  auto found = std::find_if(links.begin(), links.end(), [&](const auto& link) { return link.ifindex == ifindex; });
+  auto found =
+      std::find_if(links.begin(), links.end(), [&](const auto& link) { return link.ifindex == ifindex; });
   return found == links.end() ? nullptr : &*found;
 }
 
@@ -60,7 +61,8 @@ std::optional<int> NodeLinks::segment(const Address& address, const std::vector<
   return std::nullopt;
 }
 
-NodeAddresses node_addresses(const NodeLinks& links, const std::vector<int>& uplinks, const model::Node* node) {
+NodeAddresses node_addresses(const NodeLinks& links, const std::vector<int>& uplinks,
+                             const model::Node* node) {
   const auto choose = [&](Family family) -> std::optional<Address> {
     if (node) {
       auto named = node->address(family);
@@ -110,7 +112,7 @@ std::map<uint32_t, interface> interface_records(const NodeLinks& links, const st
                        const std::optional<Address>& ip6) {
     const loader::Link* link = links.find(ifindex);
     if (!link) return;
-    interface record{};
+    interface record {};
     record.kind = static_cast<uint8_t>(kind);
     if (ip4) record.ip4 = maps::to_abi(*ip4);
     if (ip6) record.ip6 = maps::to_abi(*ip6);

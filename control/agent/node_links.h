@@ -45,10 +45,11 @@ struct NodeAddresses {
   std::optional<Address> ip6;
   [[nodiscard]] std::optional<Address> of(Family family) const { return family == Family::kIpv4 ? ip4 : ip6; }
 };
-NodeAddresses node_addresses(const NodeLinks& links, const std::vector<int>& uplinks, const model::Node* node);
+NodeAddresses node_addresses(const NodeLinks& links, const std::vector<int>& uplinks,
+                             const model::Node* node);
 
-/// Uplinks by the rules of --uplink: the named ones (an unknown name is an error), else the devices of default
-/// routes, else those that hold an address of the Node object. May be empty.
+/// Uplinks by the rules of --uplink: the named ones (an unknown name is an error), else the devices of
+/// default routes, else those that hold an address of the Node object. May be empty.
 Result<std::vector<int>> choose_uplinks(const std::vector<std::string>& names, const NodeLinks& links,
                                         const std::vector<loader::Link>& default_devices,
                                         const model::Node* node);

@@ -44,9 +44,9 @@ Result<compile::PolicyNumbers> load_policy_numbers(const ipam::Store& store) {
 }
 
 Status save_policy_numbers(ipam::Store& store, const compile::PolicyNumbers& numbers) {
-  const nlohmann::json json = {{"identities", numbers.identities},       {"sets", numbers.sets},
-                               {"rules", numbers.rules},                 {"next_identity", numbers.next_identity},
-                               {"next_set", numbers.next_set},           {"next_rule", numbers.next_rule}};
+  const nlohmann::json json = {{"identities", numbers.identities}, {"sets", numbers.sets},
+                               {"rules", numbers.rules},           {"next_identity", numbers.next_identity},
+                               {"next_set", numbers.next_set},     {"next_rule", numbers.next_rule}};
   return store.put(kPolicyBlob, json.dump());
 }
 
@@ -65,7 +65,8 @@ Status save_service_numbers(ipam::Store& store, const apply::ServiceNumbers& num
 }
 
 bool same_numbers(const compile::PolicyNumbers& a, const compile::PolicyNumbers& b) {
-  return std::tie(a.next_identity, a.next_set, a.next_rule) == std::tie(b.next_identity, b.next_set, b.next_rule) &&
+  return std::tie(a.next_identity, a.next_set, a.next_rule) ==
+             std::tie(b.next_identity, b.next_set, b.next_rule) &&
          a.identities.size() == b.identities.size() && a.sets.size() == b.sets.size() &&
          a.rules.size() == b.rules.size();
 }

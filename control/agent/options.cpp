@@ -39,8 +39,9 @@ Result<StateDir> StateDir::lock(const std::string& path) {
     if (errno != EWOULDBLOCK) return fail_errno(errno, "state directory {}: lock", path);
     std::array<char, 32> pid{};
     [[maybe_unused]] const ssize_t got = pread(lock.get(), pid.data(), pid.size() - 1, 0);
-    return fail("state directory {}: another bpfnetd (pid {}) runs with it; stop it or use another --state-dir",
-                path, pid.data());
+    return fail(
+        "state directory {}: another bpfnetd (pid {}) runs with it; stop it or use another --state-dir", path,
+        pid.data());
   }
   const std::string pid = std::to_string(getpid());
   if (ftruncate(lock.get(), 0) != 0 || pwrite(lock.get(), pid.data(), pid.size(), 0) < 0)
@@ -54,7 +55,8 @@ Status StateDir::remove() {
   std::error_code error;
   fs::remove_all(pending_deletes(), error);
   if (error) return fail_errno(error.value(), "state directory {}: remove deletes", path_);
-  for (const char* suffix : {"/bpfnet.db", "/bpfnet.db-wal", "/bpfnet.db-shm", "/bpfnet.db-journal", "/lock"}) {
+  for (const char* suffix :
+       {"/bpfnet.db", "/bpfnet.db-wal", "/bpfnet.db-shm", "/bpfnet.db-journal", "/lock"}) {
     fs::remove(path_ + suffix, error);
     if (error) return fail_errno(error.value(), "state directory {}: remove {}", path_, suffix + 1);
   }

@@ -43,7 +43,8 @@ class StateDir {
   [[nodiscard]] std::string database() const { return path_ + "/bpfnet.db"; }
   /// Where bpfnet-cni leaves DELs that no agent was there to take.
   [[nodiscard]] std::string pending_deletes() const { return path_ + "/deletes"; }
-  /// Takes away what an agent made in it, then the directory if nothing else is there. Names what it could not.
+  /// Takes away what an agent made in it, then the directory if nothing else is there. Names what it could
+  /// not.
   Status remove();
 
  private:

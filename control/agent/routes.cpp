@@ -24,11 +24,15 @@ std::vector<loader::Route> wanted_routes(const RouteInput& input, const model::C
                                          const NodeLinks& links, std::vector<std::string>& unreachable) {
   std::vector<loader::Route> routes;
   const auto add = [&routes](loader::Route route) {
-    const bool there = std::any_of(routes.begin(), routes.end(), [&](const auto& r) { return r.dst == route.dst; });
+    const bool there =
+        std::any_of(routes.begin(), routes.end(), [&](const auto& r) { return r.dst == route.dst; });
     if (!there) routes.push_back(std::move(route));
   };
   const auto add_own = [&](const Cidr& cidr) {
-    add({.dst = cidr, .gateway = {}, .ifindex = input.host_ifindex, .src = input.addresses.of(cidr.family())});
+    add({.dst = cidr,
+         .gateway = {},
+         .ifindex = input.host_ifindex,
+         .src = input.addresses.of(cidr.family())});
   };
   for (const Cidr& cidr : input.pod_cidrs) add_own(cidr);
   for (const Cidr& cidr : input.service_cidrs) add_own(cidr);
@@ -65,14 +69,16 @@ std::vector<std::string> sync_routes(loader::Netlink& netlink, ipam::Store& stor
     if (!result) problems.push_back(result.error().message);
   };
   for (const loader::Route& route : *present) {
-    const bool kept = std::any_of(wanted.begin(), wanted.end(), [&](const auto& w) { return w.dst == route.dst; });
+    const bool kept =
+        std::any_of(wanted.begin(), wanted.end(), [&](const auto& w) { return w.dst == route.dst; });
     if (kept) continue;
     note(netlink.delete_route(route));
     note(store.remove_journal("route", journal_name(route)));
     spdlog::info("route {}: removed", route.to_string());
   }
   for (const loader::Route& route : wanted) {
-    auto held = std::find_if(present->begin(), present->end(), [&](const auto& p) { return p.dst == route.dst; });
+    auto held =
+        std::find_if(present->begin(), present->end(), [&](const auto& p) { return p.dst == route.dst; });
     if (held != present->end() && same_route(*held, route)) continue;
     note(store.add_journal(
         {.kind = "route", .object = journal_name(route), .before = "", .after = route.to_string()}));

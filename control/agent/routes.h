@@ -17,9 +17,9 @@ struct RouteInput {
   NodeAddresses addresses;
   int host_ifindex = 0;
   std::vector<int> uplinks;
-  std::vector<Cidr> pod_cidrs;      ///< of this node
+  std::vector<Cidr> pod_cidrs;  ///< of this node
   std::vector<Cidr> service_cidrs;
-  std::vector<Address> pod_ips;     ///< of pods here; those outside pod_cidrs get routes of their own
+  std::vector<Address> pod_ips;  ///< of pods here; those outside pod_cidrs get routes of their own
 };
 
 /// Routes of ours: own pods and services to the host device, other nodes' pods to their node where it is a
@@ -28,8 +28,8 @@ struct RouteInput {
 std::vector<loader::Route> wanted_routes(const RouteInput& input, const model::ClusterState& state,
                                          const NodeLinks& links, std::vector<std::string>& unreachable);
 
-/// Makes the main table hold exactly `wanted` among the routes that bear our protocol number; routes of others
-/// are never touched. Each is journalled. Gives what could not be done.
+/// Makes the main table hold exactly `wanted` among the routes that bear our protocol number; routes of
+/// others are never touched. Each is journalled. Gives what could not be done.
 std::vector<std::string> sync_routes(loader::Netlink& netlink, ipam::Store& store,
                                      const std::vector<loader::Route>& wanted);
 

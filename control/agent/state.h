@@ -23,12 +23,12 @@ struct Snapshot {
   std::string state_dir;
   std::string version;
   bool ready = false;
-  bool adopted = false;  ///< this start took over pinned maps
+  bool adopted = false;     ///< this start took over pinned maps
   uint64_t generation = 0;  ///< of the source, last applied
   uint64_t syncs = 0;
-  uint64_t last_sync_us = 0;    ///< compile and publish
+  uint64_t last_sync_us = 0;  ///< compile and publish
   uint64_t last_sync_writes = 0;
-  uint64_t writes = 0;          ///< to all maps since start
+  uint64_t writes = 0;  ///< to all maps since start
   uint64_t uptime_seconds = 0;
   std::vector<apply::Publisher::MapCounts> map_counts;
   std::vector<std::string> uplinks;

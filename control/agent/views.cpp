@@ -27,11 +27,16 @@ ordered_json texts(const std::vector<Cidr>& cidrs) {
 
 std::string protocol_text(uint8_t proto) {
   switch (proto) {
-    case 0: return "any";
-    case IPPROTO_TCP: return "tcp";
-    case IPPROTO_UDP: return "udp";
-    case IPPROTO_SCTP: return "sctp";
-    default: return std::to_string(proto);
+    case 0:
+      return "any";
+    case IPPROTO_TCP:
+      return "tcp";
+    case IPPROTO_UDP:
+      return "udp";
+    case IPPROTO_SCTP:
+      return "sctp";
+    default:
+      return std::to_string(proto);
   }
 }
 
@@ -61,7 +66,8 @@ const char* state_text(uint8_t state) {
 ordered_json status_view(const Snapshot& s) {
   ordered_json maps = ordered_json::object();
   for (const auto& map : s.map_counts)
-    maps[map.name] = {{"puts", map.counts.puts}, {"erases", map.counts.erases}, {"failures", map.counts.failures}};
+    maps[map.name] = {
+        {"puts", map.counts.puts}, {"erases", map.counts.erases}, {"failures", map.counts.failures}};
   ordered_json addresses = ordered_json::array();
   for (const auto& address : {s.addresses.ip4, s.addresses.ip6})
     if (address) addresses.push_back(address->to_string());

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -56,6 +57,9 @@ Status clear_stale(const std::string& path, const sockaddr_un& address) {
 Result<Fd> listen_on(const std::string& path) {
   auto address = socket_address(path);
   if (!address) return pass(address);
+  std::error_code ignored;  // bind tells what is wrong
+  const auto directory = std::filesystem::path(path).parent_path();
+  if (!directory.empty()) std::filesystem::create_directories(directory, ignored);
   BPFNET_TRY(clear_stale(path, *address));
   Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!listener) return fail_errno(errno, "socket {}: create", path);
@@ -114,22 +118,23 @@ Result<std::unique_ptr<Server>> Server::listen(const std::string& path, int thre
   http.set_keep_alive_max_count(1);  // an idle connection would hold a thread
   http.set_read_timeout(10);
   http.set_write_timeout(10);
-  http.set_exception_handler([](const httplib::Request& request, httplib::Response& response,
-                                const std::exception_ptr& thrown) {
-    std::string what = "unknown exception";
-    try {
-      std::rethrow_exception(thrown);
-    } catch (const std::exception& error) {
-      what = error.what();
-    } catch (...) {
-    }
-    spdlog::error("local API: {}: {}", request.path, what);
-    write_answer(response, Answer::error(500, 500, "internal error: " + what));
-  });
+  http.set_exception_handler(
+      [](const httplib::Request& request, httplib::Response& response, const std::exception_ptr& thrown) {
+        std::string what = "unknown exception";
+        try {
+          std::rethrow_exception(thrown);
+        } catch (const std::exception& error) {
+          what = error.what();
+        } catch (...) {
+        }
+        spdlog::error("local API: {}: {}", request.path, what);
+        write_answer(response, Answer::error(500, 500, "internal error: " + what));
+      });
   http.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;
     const int status = response.status;
-    const std::string message = status == 404   ? fmt::format("no such route: {} {}", request.method, request.path)
+    const std::string message = status == 404
+                                    ? fmt::format("no such route: {} {}", request.method, request.path)
                                 : status == 413 ? fmt::format("the request is larger than {} bytes", kMaxBody)
                                                 : fmt::format("HTTP status {}", status);
     write_answer(response, Answer::error(status, status, message));
@@ -142,17 +147,17 @@ Server::~Server() {
 }
 
 void Server::get(const std::string& path, Handler handler) {
-  impl_->http.Get(path,
-                  [handler = std::move(handler)](const httplib::Request& request, httplib::Response& response) {
-                    write_answer(response, handler(take_request(request)));
-                  });
+  impl_->http.Get(
+      path, [handler = std::move(handler)](const httplib::Request& request, httplib::Response& response) {
+        write_answer(response, handler(take_request(request)));
+      });
 }
 
 void Server::post(const std::string& path, Handler handler) {
-  impl_->http.Post(path,
-                   [handler = std::move(handler)](const httplib::Request& request, httplib::Response& response) {
-                     write_answer(response, handler(take_request(request)));
-                   });
+  impl_->http.Post(
+      path, [handler = std::move(handler)](const httplib::Request& request, httplib::Response& response) {
+        write_answer(response, handler(take_request(request)));
+      });
 }
 
 void Server::start() {

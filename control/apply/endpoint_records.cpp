@@ -27,7 +27,8 @@ bool same_owner(const endpoint& record, const EndpointFacts& facts) {
 
 }  // namespace
 
-void EndpointRecords::put(uint16_t index, const endpoint& record, const std::string& name, Problems& problems) {
+void EndpointRecords::put(uint16_t index, const endpoint& record, const std::string& name,
+                          Problems& problems) {
   auto written = mirror_.put(index, record);
   if (!written) problems.push_back({"endpoint " + name, written.error().message});
 }
@@ -88,8 +89,8 @@ void EndpointRecords::move_identities(const compile::PolicyImage& image, Problem
   }
 }
 
-void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
-                             bool identities_changed, Problems& problems) {
+void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts,
+                             const compile::PolicyImage& image, bool identities_changed, Problems& problems) {
   for (const auto& [index, policy] : image.endpoints) {
     const endpoint* held = mirror_.find(index);
     auto fact = facts.find(index);

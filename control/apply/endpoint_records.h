@@ -16,7 +16,7 @@ namespace bpfnet::apply {
 
 /// What CNI made: the device side of an endpoint record.
 struct EndpointFacts {
-  std::string name;  ///< `ns/pod`, or the container; for messages
+  std::string name;      ///< `ns/pod`, or the container; for messages
   uint32_t ifindex = 0;  ///< host side
   Mac mac;               ///< pod side
   Mac host_mac;

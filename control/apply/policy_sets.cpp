@@ -65,7 +65,8 @@ Status PolicySets::write_entries(uint32_t id, const Entries& wanted) {
   return ok();
 }
 
-Result<uint32_t> PolicySets::write_transition(uint32_t base, uint32_t old, const std::set<uint32_t>& identities) {
+Result<uint32_t> PolicySets::write_transition(uint32_t base, uint32_t old,
+                                              const std::set<uint32_t>& identities) {
   uint32_t id = kFirstTransition;
   while (sets_.contains(id)) ++id;
   Entries entries;

@@ -46,8 +46,8 @@ class Publisher {
   /// Asks the kernel for each frontend.
   [[nodiscard]] Status verify_frontends(const std::vector<compile::FrontendAddress>& frontends) const;
 
-  /// The highest numbers found in the maps by adopt(); 0: none. Numbers of objects that the agent's database has
-  /// forgotten are not given to others.
+  /// The highest numbers found in the maps by adopt(); 0: none. Numbers of objects that the agent's database
+  /// has forgotten are not given to others.
   struct HighestIds {
     uint32_t service = 0;
     uint32_t identity = 0;

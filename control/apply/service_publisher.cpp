@@ -11,10 +11,14 @@ namespace {
 
 std::string protocol_name(uint8_t proto) {
   switch (proto) {
-    case IPPROTO_TCP: return "tcp";
-    case IPPROTO_UDP: return "udp";
-    case IPPROTO_SCTP: return "sctp";
-    default: return std::to_string(proto);
+    case IPPROTO_TCP:
+      return "tcp";
+    case IPPROTO_UDP:
+      return "udp";
+    case IPPROTO_SCTP:
+      return "sctp";
+    default:
+      return std::to_string(proto);
   }
 }
 
@@ -36,8 +40,11 @@ frontend_key make_key(const compile::FrontendAddress& address) {
 }
 
 compile::FrontendAddress address_of(const frontend_key& key) {
-  return {.ip = maps::from_abi(key.addr), .port = ntohs(key.port), .proto = key.proto,
-          .scope = key.scope, .net = key.net};
+  return {.ip = maps::from_abi(key.addr),
+          .port = ntohs(key.port),
+          .proto = key.proto,
+          .scope = key.scope,
+          .net = key.net};
 }
 
 }  // namespace
@@ -260,7 +267,8 @@ Result<ServicePublisher::BackendRecord*> ServicePublisher::obtain_backend(Servic
     return fail_errno(E2BIG, "map {}: all {} backend ids are in use", maps_.backend_states->name(), capacity);
   // Round and round: an id rests as long as possible before it is given again.
   if (next_backend_ == 0 || next_backend_ >= capacity) next_backend_ = 1;
-  while (backend_ids_.contains(next_backend_)) next_backend_ = next_backend_ + 1 < capacity ? next_backend_ + 1 : 1;
+  while (backend_ids_.contains(next_backend_))
+    next_backend_ = next_backend_ + 1 < capacity ? next_backend_ + 1 : 1;
   const uint32_t id = next_backend_;
   auto state = maps_.backend_states->get(id);
   if (!state) return pass(state);
@@ -296,10 +304,9 @@ void ServicePublisher::settle_backends(const ServingBackends& serving, Problems&
     if (found == services_.end()) continue;
     ServiceRecord& service = found->second;
     auto serving_here = serving.find(service.key);
-    const bool any_serving =
-        (serving_here != serving.end() && !serving_here->second.empty()) ||
-        std::any_of(service.backends.begin(), service.backends.end(),
-                    [](const auto& entry) { return entry.second.listed > 0; });
+    const bool any_serving = (serving_here != serving.end() && !serving_here->second.empty()) ||
+                             std::any_of(service.backends.begin(), service.backends.end(),
+                                         [](const auto& entry) { return entry.second.listed > 0; });
     for (auto entry = service.backends.begin(); entry != service.backends.end();) {
       const BackendRecord& record = entry->second;
       const bool serves = serving_here != serving.end() && serving_here->second.contains(entry->first);

@@ -112,7 +112,7 @@ class ServicePublisher {
   SlotAllocator slots_;
   std::map<compile::FrontendAddress, Applied> applied_;
   std::map<uint32_t, ServiceRecord> services_;
-  std::set<uint32_t> unsettled_;   ///< services with backends in no run
+  std::set<uint32_t> unsettled_;  ///< services with backends in no run
   std::set<uint32_t> backend_ids_;
   uint32_t next_backend_ = 1;
   uint32_t highest_service_ = 0;

@@ -34,19 +34,24 @@ const CLI::Validator kCidr(
 void define(CLI::App& app, Arguments& args) {
   Options& o = args.options;
   app.set_version_flag("--version", "bpfnetd " BPFNET_VERSION);
-  app.set_config("--config", "", "Read flags from this file, one a line: node-name=a, uplink=[\"eth0\",\"eth1\"]");
-  app.add_option("--node-name", o.node_name, "Name of this node's Node object (default: the host name in lower case)");
-  app.add_option("--manifests", o.manifests, "Directory of Kubernetes manifests, watched")->capture_default_str();
+  app.set_config("--config", "",
+                 "Read flags from this file, one a line: node-name=a, uplink=[\"eth0\",\"eth1\"]");
+  app.add_option("--node-name", o.node_name,
+                 "Name of this node's Node object (default: the host name in lower case)");
+  app.add_option("--manifests", o.manifests, "Directory of Kubernetes manifests, watched")
+      ->capture_default_str();
   app.add_option("--state-dir", o.state_dir, "Leases, endpoints, numbers and the journal of host changes")
       ->capture_default_str();
   app.add_option("--bpffs", o.bpffs, "Where maps and links are pinned; made a bpffs if it is none")
       ->capture_default_str();
   app.add_option("--socket", o.socket, "Unix socket of the local API")->capture_default_str();
-  app.add_option("--cgroup", o.cgroup, "cgroup2 root whose processes this agent serves")->capture_default_str();
+  app.add_option("--cgroup", o.cgroup, "cgroup2 root whose processes this agent serves")
+      ->capture_default_str();
   app.add_option("--netns", o.netns, "Network namespace to work in, a path (default: the caller's)");
-  app.add_option("--uplink", o.uplinks,
-                 "Device that leads outside; repeat for several (default: devices of default routes, else those "
-                 "with the Node's address)");
+  app.add_option(
+      "--uplink", o.uplinks,
+      "Device that leads outside; repeat for several (default: devices of default routes, else those "
+      "with the Node's address)");
   app.add_option("--pod-cidr", args.pod_cidrs,
                  "Addresses for pods; repeat for several (default: the Node's podCIDRs)")
       ->check(kCidr);
@@ -61,7 +66,8 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--max-flows", o.max_flows, "Connections the flow table holds")
       ->check(CLI::Range(16U, 1U << 24))
       ->capture_default_str();
-  app.add_option("--endpoint-flow-quota", o.endpoint_flow_quota, "Connections one pod may hold open; 0: no limit")
+  app.add_option("--endpoint-flow-quota", o.endpoint_flow_quota,
+                 "Connections one pod may hold open; 0: no limit")
       ->capture_default_str();
   app.add_option("--masquerade", o.masquerade, "Pods leave the cluster with the node's address")
       ->capture_default_str();
@@ -91,9 +97,10 @@ int die(const bpfnet::Error& error) {
 
 int main(int argc, char** argv) {
   Arguments args;
-  CLI::App app("bpfnetd: wires the containers of one node by BPF.\n"
-               "SIGTERM ends the agent and leaves the datapath serving; --cleanup takes everything away.",
-               "bpfnetd");
+  CLI::App app(
+      "bpfnetd: wires the containers of one node by BPF.\n"
+      "SIGTERM ends the agent and leaves the datapath serving; --cleanup takes everything away.",
+      "bpfnetd");
   app.get_formatter()->column_width(32);
   define(app, args);
   CLI11_PARSE(app, argc, argv);

@@ -52,7 +52,8 @@ class MemoryTable : public Table<Key, Value> {
 
 MapWriter MemoryMaps::writer() {
   const auto table = [this]<typename Key, typename Value>(const char* name, Records<Key, Value>& records) {
-    return std::unique_ptr<Table<Key, Value>>(std::make_unique<MemoryTable<Key, Value>>(name, records, *this));
+    return std::unique_ptr<Table<Key, Value>>(
+        std::make_unique<MemoryTable<Key, Value>>(name, records, *this));
   };
   return {.frontends = table("frontends", frontends),
           .backend_slots = table("backend_slots", backend_slots),

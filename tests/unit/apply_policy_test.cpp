@@ -31,7 +31,8 @@ const Address kWebIp = ip("10.0.0.1");
 const Address kClientIp = ip("10.0.0.2");
 
 compile::PolicySet allows(uint32_t identity) {
-  return {.allow = {{PolicyEntry{.identity = identity, .proto = IPPROTO_TCP, .port = 80, .port_bits = 16}, 7}}};
+  return {
+      .allow = {{PolicyEntry{.identity = identity, .proto = IPPROTO_TCP, .port = 80, .port_bits = 16}, 7}}};
 }
 
 /// web is isolated by set `set`, which lets `client` in.
@@ -50,7 +51,7 @@ class Policies : public testing::Test {
  protected:
   Policies() {
     facts_[kWeb] = {.name = "default/web", .ifindex = kWebDevice, .ip4 = kWebIp, .mtu = 1500};
-    interface device{};
+    interface device {};
     device.kind = INTERFACE_POD;
     device.endpoint = kWeb;
     devices_[kWebDevice] = device;
@@ -78,8 +79,10 @@ class Policies : public testing::Test {
     if (web == maps_.endpoints.end() || web->second.state != ENDPOINT_OPEN) return false;
     if (web->second.ingress_set == POLICY_SET_ALLOW_ALL) return true;
     auto client = maps_.addresses.find(maps::make_address_key(kClientIp));
-    const uint32_t identity = client == maps_.addresses.end() ? uint32_t{IDENTITY_WORLD} : client->second.identity;
-    return maps_.policies.contains(maps::make_policy_key(web->second.ingress_set, identity, IPPROTO_TCP, 80, 16));
+    const uint32_t identity =
+        client == maps_.addresses.end() ? uint32_t{IDENTITY_WORLD} : client->second.identity;
+    return maps_.policies.contains(
+        maps::make_policy_key(web->second.ingress_set, identity, IPPROTO_TCP, 80, 16));
   }
 
   MemoryMaps maps_;
@@ -117,7 +120,8 @@ TEST_F(Policies, NewSetIsWholeBeforeTheEndpointMovesAndOldOneGoesAfterItsGrace) 
   (void)publish(image_of(16, kClientOld));
   const uint32_t epoch = record().epoch;
   auto next = image_of(17, kClientOld);
-  next.sets[17].allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_UDP, .port = 53, .port_bits = 16}] = 8;
+  next.sets[17]
+      .allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_UDP, .port = 53, .port_bits = 16}] = 8;
   maps_.before_write = [this](const std::string&) { EXPECT_TRUE(client_allowed()); };
   EXPECT_THAT(publish(next), IsEmpty());
   EXPECT_LT(maps_.last("policies put"), maps_.first("endpoints put"));
@@ -163,7 +167,8 @@ TEST_F(Policies, SetThatDoesNotFitIsTakenBackAndTheOldOneStays) {
   maps_.capacity["policies"] = 2;
   auto next = image_of(17, kClientOld);
   for (uint16_t port = 81; port < 90; ++port)
-    next.sets[17].allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_TCP, .port = port, .port_bits = 16}] = 8;
+    next.sets[17]
+        .allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_TCP, .port = port, .port_bits = 16}] = 8;
   const Problems problems = publish(next);
   EXPECT_THAT(problems, Contains(Field(&Problem::message, HasSubstr("E2BIG"))));
   EXPECT_THAT(problems, Contains(Field(&Problem::object, "endpoint default/web")));

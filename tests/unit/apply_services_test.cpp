@@ -41,7 +41,8 @@ class Services : public testing::Test {
   void start() {
     publisher_.reset();
     writer_ = maps_.writer();
-    publisher_ = std::make_unique<ServicePublisher>(writer_, ServicePublisher::Options{.grace = milliseconds(100)});
+    publisher_ =
+        std::make_unique<ServicePublisher>(writer_, ServicePublisher::Options{.grace = milliseconds(100)});
     ASSERT_TRUE(publisher_->adopt());
     maps_.log.clear();
   }
@@ -160,8 +161,8 @@ TEST_F(Services, RestartWithoutNumbersGivesNoIdTwice) {
 }
 
 TEST_F(Services, FrontendsOfOneServiceShareARun) {
-  const FrontendAddress node_port{.ip = ip("0.0.0.0"), .port = 30080, .proto = IPPROTO_TCP,
-                                  .scope = SCOPE_ANY_LOCAL};
+  const FrontendAddress node_port{
+      .ip = ip("0.0.0.0"), .port = 30080, .proto = IPPROTO_TCP, .scope = SCOPE_ANY_LOCAL};
   (void)publish({.frontends = {{vip(80), web({kA, kB})}, {node_port, web({kA, kB})}}});
   EXPECT_EQ(maps_.count("backend_slots put"), 2U);
   (void)publish({.frontends = {{vip(80), web({kA, kB})}}});

@@ -1,0 +1,7 @@
+bpfnet_test(unit_agent
+  SOURCES agent_test.cpp
+  DEPS bpfnet_agent
+  LABELS unit)
+add_dependencies(unit_agent bpfnetd)
+target_compile_definitions(unit_agent PRIVATE
+  BPFNET_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden" BPFNETD_BINARY="$<TARGET_FILE:bpfnetd>")
