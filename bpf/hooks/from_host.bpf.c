@@ -23,9 +23,9 @@ int from_host(struct __sk_buff *ctx)
 	struct connection *conn;
 	enum verdict verdict;
 
-	RUN(parse(ctx, &pkt));
-	RUN(loopback(ctx, &pkt));
+	RUN(parse_host(ctx, &pkt));
 	RUN(established(ctx, &pkt));
+	RUN(loopback(ctx, &pkt));
 	RUN(foreign_drop(&pkt));
 	RUN(icmp_error(ctx, &pkt));
 	RUN(readmit(ctx, &pkt));

@@ -4,6 +4,7 @@
 #ifndef BPFNET_STAGES_LOOPBACK_H
 #define BPFNET_STAGES_LOOPBACK_H
 
+#include "bpf/stages/parse_any.h"
 #include "bpf/stages/uplink.h"
 #include "bpf/verdict.h"
 
@@ -14,14 +15,24 @@ __weak __noinline int from_loopback(struct packet *pkt)
 		return VERDICT_DROP;
 	if (pkt->kind != PACKET_TUPLE && pkt->kind != PACKET_ERROR)
 		return pass(pkt);
-	if (flow_find(&pkt->key))
+	if (pkt->kind == PACKET_ERROR)
+		return flow_find(&pkt->key) ? VERDICT_NEXT : pass(pkt);
+	if (!(pkt->flags & PACKET_NO_FLOW))
 		return VERDICT_NEXT;
-	if (pkt->kind == PACKET_ERROR || pkt->flags & PACKET_MIDSTREAM || !is_frontend(&pkt->key, true))
+	if (pkt->flags & PACKET_MIDSTREAM || !is_frontend(&pkt->key, true))
 		return pass(pkt);
 	return VERDICT_NEXT;
 }
 
-/* The stage. */
+/* What cannot be read is on lo none of our business. */
+static __always_inline enum verdict parse_host(struct __sk_buff *ctx, struct packet *pkt)
+{
+	enum verdict verdict = parse(ctx, pkt);
+
+	return verdict != VERDICT_NEXT && ctx->ifindex == LOOPBACK_IFINDEX ? pass(pkt) : verdict;
+}
+
+/* The stage; behind `established`, which has looked for the flow. */
 static __always_inline enum verdict loopback(struct __sk_buff *ctx, struct packet *pkt)
 {
 	return ctx->ifindex == LOOPBACK_IFINDEX ? from_loopback(pkt) : VERDICT_NEXT;

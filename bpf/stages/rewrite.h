@@ -181,12 +181,15 @@ static __always_inline enum verdict rewrite_checksum(struct __sk_buff *ctx, stru
 
 /* CHECKSUM_COMPLETE is the sum of the whole packet. What changed in it and was not made up for by another
  * field: the addresses that only IPv4's header checksum covers twice, and IPv6's hop limit. `helped`: the
- * helper has taken the addresses off it, as is right for IPv4 alone. */
+ * helper has taken the addresses off it, as is right for IPv4 alone. Only a NIC makes such sums: what comes
+ * from a stack, a pod's or the host's, is finished, to be finished or none. */
 static __always_inline void rewrite_complete(struct __sk_buff *ctx, const struct packet *pkt,
 					     const struct rewrite *change, bool transport, bool helped)
 {
 	__u64 sum = change->hop_limit;
 
+	if (pkt->hook != HOOK_from_uplink)
+		return;
 	if (pkt->family == 6 && (helped || !transport))
 		sum += change->addresses;
 	else if (pkt->family == 4 && transport && !helped)
