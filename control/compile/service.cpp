@@ -45,7 +45,7 @@ class Compilation {
       for (const auto& port : service_.ports) add_port(port, family, *cluster_ip);
     }
     warn_about_skipped_families();
-    warn_about_source_ranges();
+    warn_about_what_is_missing();
     return std::move(frontends_);
   }
 
@@ -165,14 +165,19 @@ class Compilation {
     }
   }
 
-  // Publishing an address wider than asked for must never be silent.
-  void warn_about_source_ranges() {
+  // What this version's datapath does not do must never be silent.
+  void warn_about_what_is_missing() {
     const bool restricted =
         std::ranges::any_of(frontends_, [](const auto& each) { return !each.second.source_ranges.empty(); });
     if (restricted)
       warn(fmt::format(
           "Service {}: loadBalancerSourceRanges is not enforced by this version, its load balancer "
           "addresses are open to every source; restrict it by a NetworkPolicy on its pods",
+          service_.name.to_string()));
+    if (service_.affinity)
+      warn(fmt::format(
+          "Service {}: sessionAffinity is not enforced by this version, connections are spread over "
+          "all backends",
           service_.name.to_string()));
   }
 

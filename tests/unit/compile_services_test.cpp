@@ -269,6 +269,8 @@ TEST_F(Services, S42_AffinityIsCarriedWithItsTimeout) {
   web().affinity = std::chrono::seconds(600);
   EXPECT_TRUE(at_cluster_ip().flags & FRONTEND_AFFINITY);
   EXPECT_EQ(at_cluster_ip().affinity_seconds, 600U);
+  ASSERT_EQ(services().warnings.size(), 1U);
+  EXPECT_THAT(services().warnings[0].text, HasSubstr("sessionAffinity is not enforced"));
 }
 
 TEST_F(Services, OneAddressHasOneOwnerAndTheOtherIsTold) {
