@@ -181,6 +181,7 @@ Status Agent::serve() {
   } else {
     spdlog::warn("manifests {}: not readable yet; what the maps hold stays as it is", options_.manifests);
   }
+  note_source_problems();
   server_->start();
   return ok();
 }

@@ -69,6 +69,7 @@ class Agent : public cni::EndpointHooks {
   [[nodiscard]] std::map<uint32_t, interface> interfaces() const;
 
   void on_source();
+  void apply_source_changes();
   void on_netlink();
   void look_at_links();
   /// Reads links and addresses, attaches uplinks that are new. True: something the maps show may be
@@ -82,6 +83,7 @@ class Agent : public cni::EndpointHooks {
   void compile_services();
   void compile_policy();
   void note_problems(apply::Problems problems);
+  void note_source_problems();
   void arm_reclaim();
   Status do_publish(const cni::LiveEndpoint& endpoint);
   Status verify_maps(const cni::LiveEndpoint& endpoint);
@@ -125,6 +127,8 @@ class Agent : public cni::EndpointHooks {
   uint64_t last_sync_us_ = 0;
   uint64_t last_sync_writes_ = 0;
   apply::Problems apply_problems_;
+  std::set<std::string> told_apply_problems_;
+  std::set<std::string> told_source_problems_;
   std::vector<std::string> route_problems_;
   std::vector<std::string> uplink_problems_;
 };

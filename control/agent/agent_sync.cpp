@@ -25,6 +25,17 @@ bool same_records(const std::map<uint32_t, interface>& a, const std::map<uint32_
   });
 }
 
+/// A problem is logged when it appears, not at every sync that still has it.
+void log_new(std::set<std::string>& known, std::set<std::string> now, spdlog::level::level_enum level) {
+  size_t fresh = 0;
+  for (const std::string& text : now) {
+    if (!known.contains(text) && ++fresh <= kProblemsLogged) spdlog::log(level, "{}", text);
+  }
+  if (fresh > kProblemsLogged)
+    spdlog::log(level, "and {} more like these: GET /v1/problems names them all", fresh - kProblemsLogged);
+  known = std::move(now);
+}
+
 auto extent(const compile::PolicyNumbers& numbers) {
   return std::make_tuple(numbers.identities.size(), numbers.sets.size(), numbers.rules.size(),
                          numbers.next_identity, numbers.next_set, numbers.next_rule);
@@ -92,7 +103,13 @@ std::map<uint32_t, interface> Agent::interfaces() const {
 }
 
 void Agent::on_source() {
-  if (!source_->process() || !source_->synced()) return;
+  if (!source_->process()) return;
+  apply_source_changes();
+  note_source_problems();
+}
+
+void Agent::apply_source_changes() {
+  if (!source_->synced()) return;
   const sources::Changes changes = source_->take_changes();
   unsigned dirty = ready_ ? kNothing : kAll;
   if (!changes.services.empty() || !changes.slices.empty()) dirty |= kServices;
@@ -245,16 +262,17 @@ void Agent::sync(unsigned dirty) {
 }
 
 void Agent::note_problems(apply::Problems problems) {
-  std::set<std::pair<std::string, std::string>> known;
-  for (const apply::Problem& old : apply_problems_) known.emplace(old.object, old.message);
-  size_t fresh = 0;
-  for (const apply::Problem& problem : problems) {
-    if (known.contains({problem.object, problem.message})) continue;
-    if (++fresh <= kProblemsLogged) spdlog::error("{}: {}", problem.object, problem.message);
-  }
-  if (fresh > kProblemsLogged)
-    spdlog::error("and {} more like these: GET /v1/problems names them all", fresh - kProblemsLogged);
+  std::set<std::string> told;
+  for (const apply::Problem& problem : problems)
+    told.insert(fmt::format("{}: {}", problem.object, problem.message));
+  log_new(told_apply_problems_, std::move(told), spdlog::level::err);
   apply_problems_ = std::move(problems);
+}
+
+void Agent::note_source_problems() {
+  std::set<std::string> told;
+  for (const sources::Problem& problem : source_->problems()) told.insert(problem.to_string());
+  log_new(told_source_problems_, std::move(told), spdlog::level::warn);
 }
 
 void Agent::arm_reclaim() {
