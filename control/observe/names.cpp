@@ -72,7 +72,7 @@ Names Names::ask(const std::string& socket) {
   for (size_t i = 0; i < 4; ++i) {
     auto answer = ask_agent(socket, targets[i]);
     if (!answer) return none(answer.error().message);
-    answers[i] = std::move(*answer);
+    answers[i] = json(*answer);
   }
   return from_answers(answers[0], answers[1], answers[2], answers[3]);
 }

@@ -74,7 +74,8 @@ struct Cluster {
   }
 
   /// A slice of `web` whose port 8080 bears the Service port's name.
-  model::EndpointSlice& slice(std::string slice_name, std::vector<model::SliceEndpoint> endpoints_of_it,
+  model::EndpointSlice& slice(const std::string& slice_name,
+                              std::vector<model::SliceEndpoint> endpoints_of_it,
                               Family family = Family::kIpv4) {
     auto& slice = state.slices[name("default", slice_name)];
     slice.name = name("default", slice_name);

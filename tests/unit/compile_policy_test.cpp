@@ -19,7 +19,6 @@ using test::ip;
 using test::name;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 model::Selector app(std::string value) {
   return {{{"app", SelectorOperator::kIn, {std::move(value)}}}};

@@ -48,7 +48,9 @@ Result<maps::Maps> make_maps() {
   auto result = maps::Maps::from_fds([&](const std::string& name) {
     for (const Shape& shape : kShapes) {
       if (name != shape.name) continue;
-      LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = shape.flags);
+      bpf_map_create_opts options{};
+      options.sz = sizeof(options);
+      options.map_flags = shape.flags;
       fds.emplace_back(
           bpf_map_create(shape.type, shape.name, shape.key, shape.value, shape.entries, &options));
       if (!fds.back()) status = fail_errno(errno, "map {}: create", name);

@@ -13,7 +13,6 @@ namespace bpfnet::observe {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 Address ip(std::string_view text) {
   return Address::parse(text).value();
