@@ -68,8 +68,8 @@ tl::unexpected<Error> fail_errno(int code, fmt::format_string<Args...> format, A
 }  // namespace bpfnet
 
 /// Returns the error of `expr` from the enclosing function; otherwise goes on.
-#define BPFNET_TRY(expr)                                                       \
-  do {                                                                         \
-    auto&& bpfnet_try_ = (expr);                                               \
+#define BPFNET_TRY(expr)                                                             \
+  do {                                                                               \
+    auto&& bpfnet_try_ = (expr);                                                     \
     if (!bpfnet_try_) return ::tl::unexpected<::bpfnet::Error>(bpfnet_try_.error()); \
   } while (false)
