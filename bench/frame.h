@@ -5,10 +5,10 @@
 #include "maps/abi/base.h"
 
 struct bench_frame {
-	__u64 headers[10]; /* Ethernet, IPv6 and TCP are 74 bytes: whatever a measured program rewrites */
-	__u32 vary;        /* offset of the source port when every packet is to be a new flow, else 0 */
-	__u16 port;
-	__u16 pad;
+  __u64 headers[10]; /* Ethernet, IPv6 and TCP are 74 bytes: whatever a measured program rewrites */
+  __u32 vary;        /* offset of the source port when every packet is to be a new flow, else 0 */
+  __u16 port;
+  __u16 pad;
 };
 ABI_ASSERT(sizeof(struct bench_frame) == 88, "bench_frame");
 
