@@ -69,7 +69,8 @@ class Frame {
     xdp_md md{};
     md.ingress_ifindex = node.ifindex(device);
     md.data_end = static_cast<uint32_t>(packet.size());
-    LIBBPF_OPTS(bpf_test_run_opts, options);
+    bpf_test_run_opts options{};
+    options.sz = sizeof(options);
     options.data_in = packet.data();
     options.data_size_in = static_cast<uint32_t>(packet.size());
     options.data_out = output.data();

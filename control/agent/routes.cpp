@@ -23,10 +23,10 @@ std::string journal_name(const loader::Route& route) {
 std::vector<loader::Route> wanted_routes(const RouteInput& input, const model::ClusterState& state,
                                          const NodeLinks& links, std::vector<std::string>& unreachable) {
   std::vector<loader::Route> routes;
-  const auto add = [&routes](loader::Route route) {
+  const auto add = [&routes](const loader::Route& route) {
     const bool there =
         std::any_of(routes.begin(), routes.end(), [&](const auto& r) { return r.dst == route.dst; });
-    if (!there) routes.push_back(std::move(route));
+    if (!there) routes.push_back(route);
   };
   const auto add_own = [&](const Cidr& cidr) {
     add({.dst = cidr,
