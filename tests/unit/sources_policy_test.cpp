@@ -25,7 +25,7 @@ NetworkPolicy stand_in(const std::string& spec) {
   Decoded decoded = decode_one(spec);
   EXPECT_FALSE(decoded.object);
   EXPECT_TRUE(decoded.fallback);
-  const auto policy = std::get<NetworkPolicy>(*decoded.fallback);
+  auto policy = std::get<NetworkPolicy>(*decoded.fallback);
   EXPECT_TRUE(policy.ingress.empty() && policy.egress.empty()) << "a stand-in allows nothing";
   return policy;
 }
