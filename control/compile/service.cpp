@@ -85,6 +85,7 @@ class Compilation {
       if (ingress.proxy_mode || ingress.ip.family() != family) continue;  // S37
       Frontend vip = make_frontend(port, lists.cluster, outside, FRONTEND_LOAD_BALANCER, lists);
       vip.source_ranges = source_ranges(family, ingress.ip);
+      if (!vip.source_ranges.empty()) close(vip);
       add(port, {ingress.ip, port.port}, std::move(vip));
     }
     for (const Address& ip : service_.external_ips) {
@@ -165,14 +166,22 @@ class Compilation {
     }
   }
 
+  /// The datapath has no lookup for ranges yet (S39): an address that some may reach is one that nobody may.
+  static void close(Frontend& vip) {
+    vip.internal.clear();
+    vip.external.clear();
+    vip.flags |= FRONTEND_DROP_EMPTY | FRONTEND_DROP_EMPTY_EXT;
+  }
+
   // What this version's datapath does not do must never be silent.
   void warn_about_what_is_missing() {
     const bool restricted =
         std::ranges::any_of(frontends_, [](const auto& each) { return !each.second.source_ranges.empty(); });
     if (restricted)
       warn(fmt::format(
-          "Service {}: loadBalancerSourceRanges is not enforced by this version, its load balancer "
-          "addresses are open to every source; restrict it by a NetworkPolicy on its pods",
+          "Service {}: loadBalancerSourceRanges cannot be enforced by this version, its load balancer "
+          "addresses are closed to every source; to open them remove the ranges and restrict the clients by "
+          "a NetworkPolicy on its pods",
           service_.name.to_string()));
     if (service_.affinity)
       warn(fmt::format(

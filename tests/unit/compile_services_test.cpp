@@ -245,18 +245,22 @@ TEST_F(Services, S37_S38_LoadBalancerAddressesUnlessIpModeProxy) {
   EXPECT_FALSE(image.frontends.contains(at("203.0.113.2", 80)));
 }
 
-TEST_F(Services, S39_S40_SourceRangesAreCarriedByVipsOnlyAndTold) {
+TEST_F(Services, S39_S40_SourceRangesCloseVipsOnlyAndAreTold) {
+  slice("s", {endpoint("10.0.0.1")});
   web().load_balancer_ingress = {{ip("203.0.113.1"), false}};
   web().external_ips = {ip("198.51.100.1")};
   web().source_ranges = {test::cidr("192.0.2.0/24"), test::cidr("2001:db8::/32")};
   const auto image = services();
-  EXPECT_THAT(image.frontends.at(at("203.0.113.1", 80)).source_ranges,
-              ElementsAre(test::cidr("192.0.2.0/24"), test::cidr("203.0.113.1/32")));
+  const Frontend& vip = image.frontends.at(at("203.0.113.1", 80));
+  EXPECT_THAT(vip.source_ranges, ElementsAre(test::cidr("192.0.2.0/24"), test::cidr("203.0.113.1/32")));
+  EXPECT_TRUE(vip.internal.empty() && vip.external.empty()) << "ranges that nobody enforces let nobody in";
+  EXPECT_TRUE(vip.flags & FRONTEND_DROP_EMPTY && vip.flags & FRONTEND_DROP_EMPTY_EXT);
   EXPECT_THAT(image.frontends.at(at("198.51.100.1", 80)).source_ranges, IsEmpty());
+  EXPECT_FALSE(image.frontends.at(at("198.51.100.1", 80)).external.empty());
   ASSERT_EQ(image.warnings.size(), 1U);
-  EXPECT_THAT(image.warnings[0].text, HasSubstr("not enforced"));
+  EXPECT_THAT(image.warnings[0].text, HasSubstr("closed to every source"));
   web().source_ranges.push_back(test::cidr("0.0.0.0/0"));
-  EXPECT_THAT(services().frontends.at(at("203.0.113.1", 80)).source_ranges, IsEmpty());
+  EXPECT_FALSE(services().frontends.at(at("203.0.113.1", 80)).external.empty());
 }
 
 TEST_F(Services, S41_NoNodePortNumberNoNodePort) {
