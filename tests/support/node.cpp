@@ -37,7 +37,7 @@ std::map<int, uint64_t> counted(const std::vector<packet_count>& before,
                                 const std::vector<packet_count>& after, int hook, int width) {
   std::map<int, uint64_t> result;
   for (int i = 0; i < width; ++i) {
-    const auto index = static_cast<size_t>(hook * width + i);
+    const auto index = static_cast<size_t>(hook) * static_cast<size_t>(width) + static_cast<size_t>(i);
     const uint64_t delta = after[index].packets - before[index].packets;
     if (delta != 0) result[i] = delta;
   }
@@ -129,7 +129,8 @@ Result<Outcome> Node::try_run(enum hook hook, const std::string& device, const B
   xdp_md md{};
   md.ingress_ifindex = ifindex(device);
   md.data_end = static_cast<uint32_t>(bytes.size());
-  LIBBPF_OPTS(bpf_test_run_opts, run_options);
+  bpf_test_run_opts run_options{};
+  run_options.sz = sizeof(run_options);
   run_options.data_in = bytes.data();
   run_options.data_size_in = static_cast<uint32_t>(bytes.size());
   run_options.data_out = output.data();
@@ -200,7 +201,8 @@ flow_table Node::table() const {
 
 void Node::start_expiry() {
   const Bytes packet = (Eth{} / Ip4{.src = ip("10.1.0.1"), .dst = ip("10.1.0.2")} / Udp{}).bytes();
-  LIBBPF_OPTS(bpf_test_run_opts, options);
+  bpf_test_run_opts options{};
+  options.sz = sizeof(options);
   options.data_in = packet.data();
   options.data_size_in = static_cast<uint32_t>(packet.size());
   options.repeat = 1;

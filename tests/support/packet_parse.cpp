@@ -65,7 +65,7 @@ int after_ethernet(uint16_t type) {
 
 int parse_ip4(Reader& in, Packet& packet) {
   if (in.left() < 20) return kNothing;
-  const size_t header = (in.peek(0) & 0xf) * 4U;
+  const size_t header = (in.peek(0) & 0xf) * size_t{4};
   if (header < 20 || in.left() < header) return kNothing;
   Ip4 ip{.src = in.ip4(12), .dst = in.ip4(16)};
   const uint16_t fragment = in.peek16(6);
@@ -103,7 +103,7 @@ int parse_ip6(Reader& in, Packet& packet) {
 
 int parse_extension(Reader& in, Packet& packet, uint8_t kind) {
   if (in.left() < 8) return kNothing;
-  const size_t size = (in.peek(1) + 1U) * 8;
+  const size_t size = (in.peek(1) + size_t{1}) * 8;
   if (in.left() < size) return kNothing;
   packet.add(Ext6{.kind = kind, .data = in.range(2, size - 2), .next = in.peek(0), .length = in.peek(1)});
   const int next = in.peek(0);
@@ -124,7 +124,7 @@ int parse_fragment(Reader& in, Packet& packet) {
 
 int parse_tcp(Reader& in, Packet& packet) {
   if (in.left() < 20) return kNothing;
-  const size_t header = (in.peek(12) >> 4) * 4U;
+  const size_t header = (in.peek(12) >> 4) * size_t{4};
   // Reserved bits and the urgent pointer cannot be expressed by the layer.
   if (header < 20 || in.left() < header || (in.peek(12) & 0xf) != 0 || in.peek16(18) != 0) return kNothing;
   packet.add(Tcp{.sport = in.peek16(0),

@@ -22,7 +22,7 @@ bool transport_fits(const Bytes& frame, const WellFormed& headers, bool first_fr
   switch (headers.proto) {
     case IPPROTO_TCP: {
       if (room < 20) return false;
-      const size_t offset = (frame[headers.l4 + 12] >> 4) * 4U;
+      const size_t offset = (frame[headers.l4 + 12] >> 4) * size_t{4};
       return offset >= 20 && offset <= room;
     }
     case IPPROTO_UDP: {
@@ -43,7 +43,7 @@ bool transport_fits(const Bytes& frame, const WellFormed& headers, bool first_fr
 std::optional<WellFormed> well_formed_ip4(const Bytes& frame) {
   constexpr size_t kIp = 14;
   if (frame.size() < kIp + 20 || frame[kIp] >> 4 != 4) return {};
-  const size_t header = (frame[kIp] & 0xf) * 4U;
+  const size_t header = (frame[kIp] & 0xf) * size_t{4};
   const size_t total = get16(frame, kIp + 2);
   if (header < 20 || total < header || kIp + total > frame.size()) return {};
   WellFormed result{.src = Address::from_ipv4({frame[26], frame[27], frame[28], frame[29]}),

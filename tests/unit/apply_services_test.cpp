@@ -25,7 +25,7 @@ FrontendAddress vip(uint16_t port, uint8_t proto = IPPROTO_TCP) {
   return {.ip = ip("10.96.0.1"), .port = port, .proto = proto};
 }
 
-Frontend web(std::vector<Backend> backends, const char* name = "default/web:http") {
+Frontend web(const std::vector<Backend>& backends, const char* name = "default/web:http") {
   return {.service = name, .internal = backends, .external = backends, .flags = FRONTEND_CLUSTER_IP};
 }
 
