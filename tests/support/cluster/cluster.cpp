@@ -93,11 +93,17 @@ void Pod::keep() {
   netns_.keep();
 }
 
-Cluster::Lock::Lock(const ClusterOptions& options) {
+Cluster::Lock::Lock(const ClusterOptions& options) : run_root(options.run_root) {
   fd = Fd(::open((options.run_root + ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
   if (!fd || ::flock(fd.get(), LOCK_EX) != 0)
     throw std::runtime_error(options.run_root + ".lock: cannot be locked");
   remove_leftovers(options);
+}
+
+// The nodes have removed their own directories; what --keep left in it keeps it.
+Cluster::Lock::~Lock() {
+  std::error_code not_empty;
+  std::filesystem::remove(run_root, not_empty);
 }
 
 Cluster::Cluster(ClusterOptions options)

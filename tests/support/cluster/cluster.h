@@ -217,6 +217,8 @@ class Cluster {
   /// Takes the lock that keeps two runs apart, then removes leftovers.
   struct Lock {
     explicit Lock(const ClusterOptions& options);
+    ~Lock();
+    std::string run_root;
     Fd fd;
   };
   void write_pod(const Pod& pod, const LabelMap& labels);
