@@ -45,7 +45,7 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--bpffs", o.bpffs, "Where maps and links are pinned; made a bpffs if it is none")
       ->capture_default_str();
   app.add_option("--socket", o.socket, "Unix socket of the local API")->capture_default_str();
-  app.add_option("--cgroup", o.cgroup, "cgroup2 root whose processes this agent serves")
+  app.add_option("--cgroup", o.cgroup, "cgroup2 root for socket translation, which does not exist yet")
       ->capture_default_str();
   app.add_option("--netns", o.netns, "Network namespace to work in, a path (default: the caller's)");
   app.add_option(
