@@ -95,6 +95,30 @@ struct {
 } frontends MAP;
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct frontend_range_key);
+	__type(value, struct frontend);
+} frontend_ranges MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct source_range_key);
+	__type(value, struct source_range);
+} source_ranges MAP;
+
+/* An LRU: whoever loses a record among so many is balanced anew, at the worst. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+} affinities MAP;
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 4096);
 	__type(key, __u32);
@@ -116,7 +140,7 @@ struct {
 	__type(value, struct policy_entry);
 } policies MAP;
 
-/* The only LRU: a lost entry costs one datagram. */
+/* An LRU: a lost entry costs one datagram. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);

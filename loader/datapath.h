@@ -40,6 +40,9 @@ struct DatapathSizes {
   uint32_t addresses = 65536;
   uint32_t cidrs = 16384;
   uint32_t frontends = 65536;
+  uint32_t frontend_ranges = 16384;
+  uint32_t source_ranges = 65536;
+  uint32_t affinities = 65536;
   uint32_t backend_slots = 262144;
   uint32_t backend_states = 65536;
   uint32_t policies = 131072;

@@ -32,6 +32,9 @@ uint32_t wanted_size(std::string_view name, const DatapathSizes& sizes, uint32_t
   if (name == "addresses") return sizes.addresses;
   if (name == "cidrs") return sizes.cidrs;
   if (name == "frontends") return sizes.frontends;
+  if (name == "frontend_ranges") return sizes.frontend_ranges;
+  if (name == "source_ranges") return sizes.source_ranges;
+  if (name == "affinities") return sizes.affinities;
   if (name == "backend_slots") return sizes.backend_slots;
   if (name == "backend_states") return sizes.backend_states;
   if (name == "policies") return sizes.policies;

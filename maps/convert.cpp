@@ -66,6 +66,35 @@ frontend_key make_frontend_key(const Address& address, uint16_t port, uint8_t pr
           .pad = 0};
 }
 
+frontend_range_key make_frontend_range_key(const Address& address, uint16_t port, uint8_t port_bits,
+                                           uint8_t proto, uint8_t scope, uint16_t net) {
+  const unsigned bits = std::min<unsigned>(port_bits, 16);
+  const unsigned mask = bits == 0 ? 0 : 0xffffU << (16 - bits);
+  return {.prefixlen = FRONTEND_RANGE_BITS + bits,
+          .addr = to_abi(address),
+          .proto = proto,
+          .scope = scope,
+          .net = net,
+          .port = to_network(static_cast<uint16_t>(port & mask)),
+          .pad = 0};
+}
+
+source_range_key make_source_range_key(uint32_t set, const Cidr& range) {
+  return {.prefixlen = kCidrNetBits + static_cast<uint32_t>(range.length128()),
+          .set = set,
+          .addr = to_abi(range.address())};
+}
+
+Cidr from_abi(const source_range_key& key) {
+  const Address address = from_abi(key.addr);
+  const int length128 = static_cast<int>(key.prefixlen) - static_cast<int>(kCidrNetBits);
+  return Cidr(address, std::max(0, address.is_ipv4() ? length128 - 96 : length128));
+}
+
+affinity_key make_affinity_key(const Address& client, uint32_t service, uint16_t net) {
+  return {.client = to_abi(client), .service = service, .net = net, .pad = 0};
+}
+
 policy_key make_policy_key(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port, uint8_t port_bits) {
   policy_key key{.prefixlen = POLICY_PREFIX_IDENTITY, .set = htonl(set), .identity = htonl(identity)};
   if (proto == 0) return key;

@@ -38,6 +38,15 @@ Cidr from_abi(const cidr_key& key);
 frontend_key make_frontend_key(const Address& address, uint16_t port, uint8_t proto,
                                uint8_t scope = SCOPE_ADDRESS, uint16_t net = 0);
 
+/// A block of ports, see frontend_range_key. Bits of `port` beyond `port_bits` are cleared.
+frontend_range_key make_frontend_range_key(const Address& address, uint16_t port, uint8_t port_bits,
+                                           uint8_t proto, uint8_t scope = SCOPE_ADDRESS, uint16_t net = 0);
+
+source_range_key make_source_range_key(uint32_t set, const Cidr& range);
+Cidr from_abi(const source_range_key& key);
+
+affinity_key make_affinity_key(const Address& client, uint32_t service, uint16_t net = 0);
+
 /// `port_bits` leading bits of `port` (host byte order) are significant; proto 0: any protocol, then port and
 /// bits are ignored. Insignificant bits are cleared.
 policy_key make_policy_key(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port, uint8_t port_bits);

@@ -39,6 +39,11 @@ std::string port_range(const PolicyKeyFields& key) {
   const unsigned last = key.port | ((1U << (16 - key.port_bits)) - 1);
   return last == key.port ? std::to_string(key.port) : fmt::format("{}-{}", key.port, last);
 }
+std::string port_block(const frontend_range_key& key) {
+  return port_range({.proto = key.proto,
+                     .port = from_network(key.port),
+                     .port_bits = static_cast<uint8_t>(key.prefixlen - FRONTEND_RANGE_BITS)});
+}
 
 }  // namespace
 
@@ -60,6 +65,23 @@ std::string key_text(const frontend_key& key) {
     return fmt::format("{} {}{}", socket_text(key.addr, key.port), proto_label(key.proto), net_text(key.net));
   return fmt::format("any-local-ipv{}:{} {}{}", from_abi(key.addr).is_ipv4() ? 4 : 6, from_network(key.port),
                      proto_label(key.proto), net_text(key.net));
+}
+
+std::string key_text(const frontend_range_key& key) {
+  const std::string address =
+      key.scope == SCOPE_ANY_LOCAL
+          ? fmt::format("any-local-ipv{}", from_abi(key.addr).is_ipv4() ? 4 : 6)
+          : (from_abi(key.addr).is_ipv4() ? from_abi(key.addr).to_string()
+                                          : "[" + from_abi(key.addr).to_string() + "]");
+  return fmt::format("{}:{} {}{}", address, port_block(key), proto_label(key.proto), net_text(key.net));
+}
+
+std::string key_text(const source_range_key& key) {
+  return fmt::format("set {}, {}", key.set, from_abi(key).to_string());
+}
+
+std::string key_text(const affinity_key& key) {
+  return fmt::format("{}, service {}{}", from_abi(key.client).to_string(), key.service, net_text(key.net));
 }
 
 std::string key_text(const policy_key& key) {
@@ -182,7 +204,35 @@ Fields decode(const frontend& value) {
           {"external_first", num(value.ext_first)},
           {"external_count", num(value.ext_count)},
           {"affinity_ticks", num(value.affinity_ticks)},
-          {"flags", frontend_flag_labels(value.flags)}};
+          {"flags", frontend_flag_labels(value.flags)},
+          {"source_set", num(value.source_set)},
+          {"range_first", num(value.range_first)}};
+}
+
+Fields decode(const frontend_range_key& key) {
+  return {{"address", from_abi(key.addr).to_string()},
+          {"ports", port_block(key)},
+          {"protocol", proto_label(key.proto)},
+          {"scope", std::string(key.scope == SCOPE_ANY_LOCAL ? "any-local" : "address")},
+          {"net", num(key.net)}};
+}
+
+Fields decode(const source_range_key& key) {
+  return {{"set", num(key.set)}, {"range", from_abi(key).to_string()}};
+}
+
+Fields decode(const source_range& value) {
+  return {{"allowed", num(value.allowed)}};
+}
+
+Fields decode(const affinity_key& key) {
+  return {{"client", text(key.client)}, {"service", num(key.service)}, {"net", num(key.net)}};
+}
+
+Fields decode(const affinity& value) {
+  return {{"backend", num(value.backend)},
+          {"generation", num(value.generation)},
+          {"last_used_tick", num(value.last_used)}};
 }
 
 Fields decode(const backend_slot& value) {

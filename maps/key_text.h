@@ -19,6 +19,12 @@ std::string key_text(const address_key& key);
 std::string key_text(const cidr_key& key);
 /// `10.96.0.1:80 tcp`, `any-local-ipv4:30080 udp`
 std::string key_text(const frontend_key& key);
+/// `10.0.0.1:8000-8191 tcp`, `any-local-ipv4:8000-8191 udp`
+std::string key_text(const frontend_range_key& key);
+/// `set 3, 192.0.2.0/24`
+std::string key_text(const source_range_key& key);
+/// `192.0.2.7, service 12`
+std::string key_text(const affinity_key& key);
 /// `set 7, identity 256, tcp/80`, `tcp/80-95` for a prefix of ports, `tcp` or `any` without one
 std::string key_text(const policy_key& key);
 inline std::string key_text(uint32_t key) {

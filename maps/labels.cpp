@@ -158,7 +158,8 @@ std::vector<std::string> frontend_flag_labels(uint32_t flags) {
                   {FRONTEND_HOST_PORT, "host-port"},
                   {FRONTEND_AFFINITY, "affinity"},
                   {FRONTEND_DROP_EMPTY, "drop-empty"},
-                  {FRONTEND_DROP_EMPTY_EXT, "drop-empty-external"}},
+                  {FRONTEND_DROP_EMPTY_EXT, "drop-empty-external"},
+                  {FRONTEND_PORT_RANGE, "port-range"}},
                  flags);
 }
 

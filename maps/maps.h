@@ -27,6 +27,9 @@ struct Maps {
   Map<address_key, address_info> addresses;
   Map<cidr_key, cidr_info> cidrs;
   Map<frontend_key, frontend> frontends;
+  Map<frontend_range_key, frontend> frontend_ranges;
+  Map<source_range_key, source_range> source_ranges;
+  Map<affinity_key, affinity> affinities;  ///< written by the datapath; the agent only erases
   Array<backend_slot> backend_slots;
   Array<backend_state> backend_states;
   Map<policy_key, policy_entry> policies;
@@ -56,6 +59,9 @@ struct Maps {
     visit(self.addresses, "addresses");
     visit(self.cidrs, "cidrs");
     visit(self.frontends, "frontends");
+    visit(self.frontend_ranges, "frontend_ranges");
+    visit(self.source_ranges, "source_ranges");
+    visit(self.affinities, "affinities");
     visit(self.backend_slots, "backend_slots");
     visit(self.backend_states, "backend_states");
     visit(self.policies, "policies");

@@ -69,6 +69,9 @@ std::unique_ptr<Table<uint32_t, Value>> table(const maps::Array<Value>& map) {
 
 MapWriter kernel_writer(const maps::Maps& maps) {
   return {.frontends = table(maps.frontends),
+          .frontend_ranges = table(maps.frontend_ranges),
+          .source_ranges = table(maps.source_ranges),
+          .affinities = table(maps.affinities),
           .backend_slots = table(maps.backend_slots),
           .backend_states = table(maps.backend_states),
           .endpoints = table(maps.endpoints),

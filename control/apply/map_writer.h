@@ -16,6 +16,9 @@ namespace bpfnet::apply {
 /// Every map the control plane writes. kernel_writer() makes the real one; tests make one in memory.
 struct MapWriter {
   std::unique_ptr<Table<frontend_key, frontend>> frontends;
+  std::unique_ptr<Table<frontend_range_key, frontend>> frontend_ranges;
+  std::unique_ptr<Table<source_range_key, source_range>> source_ranges;
+  std::unique_ptr<Table<affinity_key, affinity>> affinities;  ///< erased from only
   std::unique_ptr<Table<uint32_t, backend_slot>> backend_slots;
   std::unique_ptr<Table<uint32_t, backend_state>> backend_states;
   std::unique_ptr<Table<uint32_t, endpoint>> endpoints;

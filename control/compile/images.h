@@ -30,10 +30,11 @@ struct LocalEndpoint {
   uint16_t net = 0;
 
   struct HostPort {
-    uint16_t host_port = 0;
-    uint16_t container_port = 0;
+    uint16_t host_port = 0;       ///< of a range: the first
+    uint16_t container_port = 0;  ///< of a range: the first
     model::Protocol protocol = model::Protocol::kTcp;
     std::optional<Address> host_ip;  ///< missing: every local address (C21)
+    uint16_t count = 1;              ///< ports in the range
     bool operator==(const HostPort&) const = default;
   };
   std::vector<HostPort> host_ports;
@@ -59,11 +60,13 @@ struct FrontendAddress {
   uint8_t proto = 0;  ///< IPPROTO_*
   uint8_t scope = 0;  ///< enum frontend_scope
   uint16_t net = 0;
+  uint8_t port_bits = 16;  ///< below 16: a block of ports, of which `port` is the first
   auto operator<=>(const FrontendAddress&) const = default;
 };
 
 /// One frontend with its backend lists, in a deterministic order. `internal` serves pods and host
-/// processes, `external` everybody else; equal lists share one run of slots.
+/// processes, `external` everybody else; equal lists share one run of slots. Port 0 and protocol 0
+/// mark an address as live (S32): no backends.
 struct Frontend {
   std::string service;  ///< `default/web:http`, or `hostport:ns/pod` for published ports
   std::vector<Backend> internal;
@@ -72,11 +75,21 @@ struct Frontend {
   uint32_t affinity_seconds = 0;
   /// Clients that may use it (S39, S40): canonical, sorted; empty: everybody. Load-balancer VIPs only.
   std::vector<Cidr> source_ranges;
+  /// FRONTEND_PORT_RANGE: first port of the whole range, which the backends' port answers.
+  uint16_t range_first = 0;
   bool operator==(const Frontend&) const = default;
+};
+
+/// What a healthCheckNodePort tells (S50).
+struct HealthCheck {
+  uint16_t port = 0;         ///< host byte order
+  uint32_t local_ready = 0;  ///< ready endpoints on this node, by distinct address
+  bool operator==(const HealthCheck&) const = default;
 };
 
 struct ServiceImage {
   std::map<FrontendAddress, Frontend> frontends;
+  std::map<model::ObjectName, HealthCheck> health_checks;  ///< type LoadBalancer with eTP Local only
   std::vector<Warning> warnings;
 };
 

@@ -46,6 +46,8 @@ struct Node {
   std::vector<Address> internal_ips;
   std::vector<Address> external_ips;
   std::vector<Cidr> pod_cidrs;
+  std::vector<std::string> taints;  ///< keys
+  bool deleting = false;            ///< metadata.deletionTimestamp is set
   Origin origin;
 
   /// InternalIPs then ExternalIPs, the first of `family` (S65).
@@ -140,8 +142,18 @@ struct EndpointSlice {
   std::vector<SlicePort> ports;
   std::vector<SliceEndpoint> endpoints;
   Labels labels;
+  /// Annotation endpoints.kubernetes.io/last-change-trigger-time (S59).
+  std::optional<std::chrono::system_clock::time_point> last_change;
   Origin origin;
   bool operator==(const EndpointSlice&) const = default;
+};
+
+/// A range that cluster IPs are allocated from (S32).
+struct ServiceCidr {
+  std::string name;
+  std::vector<Cidr> cidrs;
+  Origin origin;
+  bool operator==(const ServiceCidr&) const = default;
 };
 
 enum class SelectorOperator { kIn, kNotIn, kExists, kDoesNotExist };
@@ -202,6 +214,7 @@ struct ClusterState {
   std::map<ObjectName, Service> services;
   std::map<ObjectName, EndpointSlice> slices;
   std::map<ObjectName, NetworkPolicy> policies;
+  std::map<std::string, ServiceCidr> service_cidrs;
 };
 
 }  // namespace bpfnet::model

@@ -31,7 +31,8 @@
 	X(23, SCTP_PORT, "sctp-port", "SCTP whose port would have to be translated.")                         \
 	X(24, REWRITE_FAILED, "rewrite-failed", "A helper refused to change the packet.")                     \
 	X(25, NOT_CONFIGURED, "not-configured", "A map has no record that the packet needs.")                 \
-	X(26, NO_MEMORY, "no-memory", "The kernel had no memory for a flow entry.")
+	X(26, NO_MEMORY, "no-memory", "The kernel had no memory for a flow entry.")                           \
+	X(27, SOURCE_RANGE, "source-range", "The service's loadBalancerSourceRanges do not name the client.")
 
 enum drop_reason {
 #define X(number, name, label, text) DROP_##name = number,
@@ -49,7 +50,8 @@ enum drop_reason {
 	X(4, from_host)      \
 	X(5, xdp_uplink)     \
 	X(6, from_overlay)   \
-	X(7, to_overlay)
+	X(7, to_overlay)         \
+	X(8, from_defrag)
 
 enum hook {
 #define X(number, name) HOOK_##name = number,

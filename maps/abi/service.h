@@ -1,5 +1,5 @@
 /* Frontends and their backends. A frontend's backends stand in a run of the slot array:
- * slot = first + hash % count. A run is never changed in place: a new one is written, the frontend is
+ * slot = first + random % count, in the order of their backend ids. A run is never changed in place: a new one is written, the frontend is
  * switched by one update, the old run is freed after a grace period. */
 #ifndef BPFNET_ABI_SERVICE_H
 #define BPFNET_ABI_SERVICE_H
@@ -30,7 +30,11 @@ enum frontend_flags {
 	FRONTEND_AFFINITY = 1 << 5,
 	FRONTEND_DROP_EMPTY = 1 << 6,     /* an empty internal run is a silent drop, not a reject (S31) */
 	FRONTEND_DROP_EMPTY_EXT = 1 << 7, /* the same for the external run */
+	FRONTEND_PORT_RANGE = 1 << 8,     /* backend port + (destination port - range_first) answers */
 };
+
+/* A frontend of port 0 and protocol 0 has no backends: it marks a live address. An echo request to it is
+ * answered; with FRONTEND_CLUSTER_IP any other port or protocol is refused (S32). */
 
 struct frontend {
 	__u32 first; /* run for clients inside: pods and host processes */
@@ -40,9 +44,57 @@ struct frontend {
 	__u32 service; /* id of the ServicePort; names it in flows, affinity and drops */
 	__u32 affinity_ticks;
 	__u32 flags; /* enum frontend_flags */
-	__u32 pad;
+	__u32 source_set;   /* key of `source_ranges`: who may begin a connection (S39); 0: everybody */
+	__u16 range_first;  /* FRONTEND_PORT_RANGE: the first port of the whole published range, host order */
+	__u16 pad;
 };
-ABI_ASSERT(sizeof(struct frontend) == 32, "frontend");
+ABI_ASSERT(sizeof(struct frontend) == 36, "frontend");
+
+/* Frontends for blocks of ports, asked when no exact one is there: a published range is a handful of these.
+ * prefixlen: FRONTEND_RANGE_BITS + the leading bits of `port` that count. */
+enum { FRONTEND_RANGE_BITS = 160 };
+struct frontend_range_key {
+	__u32 prefixlen;
+	struct addr addr;
+	__u8 proto;
+	__u8 scope; /* enum frontend_scope */
+	__u16 net;
+	__be16 port; /* of the block's first port; bits beyond the prefix are zero */
+	__u16 pad;
+};
+ABI_ASSERT(sizeof(struct frontend_range_key) == 28, "frontend_range_key");
+
+/* Who may use a frontend. Sets are never changed in place: like runs of slots, a new one is written and the
+ * frontend switched. prefixlen: 32 + prefix length over the 16-byte address. */
+struct source_range_key {
+	__u32 prefixlen;
+	__u32 set;
+	struct addr addr;
+};
+ABI_ASSERT(sizeof(struct source_range_key) == 24, "source_range_key");
+
+struct source_range {
+	__u32 allowed; /* 1 */
+};
+ABI_ASSERT(sizeof(struct source_range) == 4, "source_range");
+
+/* Session affinity (S42): a client and a service port, whichever frontend it came by. Good while the backend
+ * stands in the frontend's run with this generation and `last_used`, the tick of the last new connection, is
+ * not affinity_ticks ago. */
+struct affinity_key {
+	struct addr client;
+	__u32 service;
+	__u16 net;
+	__u16 pad;
+};
+ABI_ASSERT(sizeof(struct affinity_key) == 24, "affinity_key");
+
+struct affinity {
+	__u32 backend;
+	__u32 generation;
+	__u32 last_used;
+};
+ABI_ASSERT(sizeof(struct affinity) == 12, "affinity");
 
 struct backend_slot {
 	struct addr addr;

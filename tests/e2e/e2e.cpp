@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
+
 namespace bpfnet::e2e {
 
 std::unique_ptr<Cluster> TwoNodes::cluster_;
@@ -15,6 +17,11 @@ ClusterOptions cluster_options(std::vector<std::string> nodes, std::vector<std::
   options.binaries = built_binaries();
   options.nodes = std::move(nodes);
   options.agent_args = std::move(agent_args);
+  // Two checkouts on one machine can run side by side under names of their own.
+  if (const char* name = std::getenv("BPFNET_E2E_NAME"); name != nullptr && *name != '\0') {
+    options.prefix = fmt::format("bn-{}-", name);
+    options.run_root = fmt::format("/run/bpfnet-test-{}", name);
+  }
   return options;
 }
 

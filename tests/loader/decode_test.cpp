@@ -34,6 +34,13 @@ TEST(KeyText, ReadsAsPeopleWriteIt) {
             "any-local-ipv4:30080 udp");
   EXPECT_EQ(key_text(make_frontend_key(ip("::"), 30080, IPPROTO_UDP, SCOPE_ANY_LOCAL)),
             "any-local-ipv6:30080 udp");
+  EXPECT_EQ(key_text(make_frontend_range_key(ip("10.0.0.1"), 8192, 6, IPPROTO_TCP)),
+            "10.0.0.1:8192-9215 tcp");
+  EXPECT_EQ(key_text(make_frontend_range_key(ip("::"), 8000, 16, IPPROTO_UDP, SCOPE_ANY_LOCAL)),
+            "any-local-ipv6:8000 udp");
+  EXPECT_EQ(key_text(make_source_range_key(3, *Cidr::parse("192.0.2.0/24"))), "set 3, 192.0.2.0/24");
+  EXPECT_EQ(key_text(make_source_range_key(3, *Cidr::parse("::/0"))), "set 3, ::/0");
+  EXPECT_EQ(key_text(make_affinity_key(ip("192.0.2.7"), 12)), "192.0.2.7, service 12");
 }
 
 TEST(KeyText, PolicyKeysShowWhatTheirPrefixCovers) {
@@ -111,12 +118,31 @@ TEST(Decode, AnEventNamesHookVerdictAndReason) {
 }
 
 TEST(Decode, FieldNamesAreUniqueInEveryRecord) {
-  const std::vector<Fields> records = {
-      decode(flow_key{}),     decode(flow{}),           decode(flow_slot{}),     decode(flow_table{}),
-      decode(endpoint{}),     decode(endpoint_usage{}), decode(address_key{}),   decode(address_info{}),
-      decode(cidr_key{}),     decode(cidr_info{}),      decode(interface{}),     decode(frontend_key{}),
-      decode(frontend{}),     decode(backend_slot{}),   decode(backend_state{}), decode(policy_key{}),
-      decode(policy_entry{}), decode(packet_count{}),   decode(packet_event{}),  decode(datapath_config{})};
+  const std::vector<Fields> records = {decode(flow_key{}),
+                                       decode(flow{}),
+                                       decode(flow_slot{}),
+                                       decode(flow_table{}),
+                                       decode(endpoint{}),
+                                       decode(endpoint_usage{}),
+                                       decode(address_key{}),
+                                       decode(address_info{}),
+                                       decode(cidr_key{}),
+                                       decode(cidr_info{}),
+                                       decode(interface{}),
+                                       decode(frontend_key{}),
+                                       decode(frontend{}),
+                                       decode(backend_slot{}),
+                                       decode(backend_state{}),
+                                       decode(policy_key{}),
+                                       decode(policy_entry{}),
+                                       decode(packet_count{}),
+                                       decode(packet_event{}),
+                                       decode(datapath_config{}),
+                                       decode(frontend_range_key{}),
+                                       decode(source_range_key{}),
+                                       decode(source_range{}),
+                                       decode(affinity_key{}),
+                                       decode(affinity{})};
   for (const Fields& fields : records) {
     EXPECT_EQ(to_json(fields).size(), fields.size()) << to_text(fields);
   }

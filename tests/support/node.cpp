@@ -225,6 +225,9 @@ void Node::reset() {
   must(maps_.addresses.clear());
   must(maps_.cidrs.clear());
   must(maps_.frontends.clear());
+  must(maps_.frontend_ranges.clear());
+  must(maps_.source_ranges.clear());
+  must(maps_.affinities.clear());
   must(maps_.policies.clear());
   next_slot_ = 0;
   next_backend_ = 1;

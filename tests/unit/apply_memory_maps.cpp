@@ -56,6 +56,9 @@ MapWriter MemoryMaps::writer() {
         std::make_unique<MemoryTable<Key, Value>>(name, records, *this));
   };
   return {.frontends = table("frontends", frontends),
+          .frontend_ranges = table("frontend_ranges", frontend_ranges),
+          .source_ranges = table("source_ranges", source_ranges),
+          .affinities = table("affinities", affinities),
           .backend_slots = table("backend_slots", backend_slots),
           .backend_states = table("backend_states", backend_states),
           .endpoints = table("endpoints", endpoints),

@@ -15,6 +15,9 @@ namespace bpfnet::apply {
 class MemoryMaps {
  public:
   Records<frontend_key, frontend> frontends;
+  Records<frontend_range_key, frontend> frontend_ranges;
+  Records<source_range_key, source_range> source_ranges;
+  Records<affinity_key, affinity> affinities;
   Records<uint32_t, backend_slot> backend_slots;
   Records<uint32_t, backend_state> backend_states;
   Records<uint32_t, endpoint> endpoints;
