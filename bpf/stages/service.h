@@ -33,6 +33,18 @@ static __always_inline bool proto_has_ports(__u8 proto)
 	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
 }
 
+/* loadBalancerSourceRanges (S39): a set holds what may begin a connection, whoever the client is. */
+static __always_inline bool source_is_allowed(const struct packet *pkt, const struct frontend *frontend)
+{
+	struct source_range_key key = {
+		.prefixlen = 32 + 128,
+		.set = frontend->source_set,
+		.addr = pkt->key.saddr,
+	};
+
+	return !frontend->source_set || bpf_map_lookup_elem(&source_ranges, &key);
+}
+
 /* Pods, here and elsewhere, and the host's processes use the inner run (S20-S23). */
 static __always_inline enum verdict backend_choose(struct packet *pkt, struct connection *conn,
 						   const struct frontend *frontend)
@@ -47,6 +59,8 @@ static __always_inline enum verdict backend_choose(struct packet *pkt, struct co
 	pkt->service = frontend->service;
 	if (pkt->flags & PACKET_MIDSTREAM)
 		return drop(pkt, DROP_NO_FLOW);
+	if (!source_is_allowed(pkt, frontend))
+		return drop(pkt, DROP_SOURCE_RANGE);
 	if (!count && frontend->flags & silent)
 		return drop(pkt, DROP_NO_LOCAL_BACKEND);
 	if (!count)

@@ -92,6 +92,8 @@ Status Node::load(const datapath_config& config) {
       {"endpoint_usage", kSmall},      {"interfaces", kSmall},
       {"addresses", kSmall},           {"cidrs", kSmall},
       {"frontends", kSmall},           {"backend_slots", 4 * kSmall},
+      {"frontend_ranges", kSmall},     {"source_ranges", kSmall},
+      {"affinities", kSmall},
       {"backend_states", kSmall},      {"policies", 16 * kSmall},
       {"fragments", kSmall},           {"events", 1U << 20}};
   for (const auto& [name, size] : sizes) {

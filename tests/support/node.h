@@ -45,6 +45,10 @@ struct ServiceSpec {
   /// For clients outside; nullopt: the same as for those inside.
   std::optional<std::vector<BackendSpec>> outside_backends = {};
   uint32_t id = 1;
+  uint32_t source_set = 0;      ///< see Node::add_source_range
+  uint32_t affinity_ticks = 0;  ///< with FRONTEND_AFFINITY
+  uint8_t port_bits = 16;       ///< below 16: a block of ports that begins at `port`
+  uint16_t range_first = 0;     ///< with FRONTEND_PORT_RANGE
 };
 
 /// What one packet through one program did.
@@ -93,6 +97,8 @@ class Node {
   void add_node_address(const Address& address, uint16_t flags);
   /// The id of the first backend; the others follow, those of the outside run behind those of the inside.
   uint32_t add_service(const ServiceSpec& service);
+  /// Lets `range` use the frontends of `set`.
+  void add_source_range(uint32_t set, const Cidr& range);
   /// proto 0: any protocol; port_bits 0: any port.
   void add_policy(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port, uint8_t port_bits = 16,
                   uint32_t rule = 1, uint8_t verdict = POLICY_ALLOW);

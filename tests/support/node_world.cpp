@@ -225,9 +225,23 @@ uint32_t Node::add_service(const ServiceSpec& service) {
   }
   record.service = service.id;
   record.flags = service.flags;
-  must(maps_.frontends.put(
-      maps::make_frontend_key(service.address, service.port, service.proto, service.scope), record));
+  record.source_set = service.source_set;
+  record.affinity_ticks = service.affinity_ticks;
+  record.range_first = service.range_first;
+  if (service.port_bits < 16) {
+    must(maps_.frontend_ranges.put(
+        maps::make_frontend_range_key(service.address, service.port, service.port_bits, service.proto,
+                                      service.scope),
+        record));
+  } else {
+    must(maps_.frontends.put(
+        maps::make_frontend_key(service.address, service.port, service.proto, service.scope), record));
+  }
   return first_backend;
+}
+
+void Node::add_source_range(uint32_t set, const Cidr& range) {
+  must(maps_.source_ranges.put(maps::make_source_range_key(set, range), {.allowed = 1}));
 }
 
 void Node::add_policy(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port, uint8_t port_bits,
