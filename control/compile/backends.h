@@ -15,9 +15,9 @@ struct Locality {
 
 /// What clients of one service port and family may be sent to, each list sorted and without duplicates.
 struct BackendLists {
-  std::vector<Backend> cluster;  ///< S13
-  std::vector<Backend> local;    ///< S14
-  bool any_usable = false;       ///< some endpoint anywhere is ready, or serving while terminating (S30, S31)
+  BackendList cluster;      ///< S13
+  BackendList local;        ///< S14
+  bool any_usable = false;  ///< some endpoint anywhere is ready, or serving while terminating (S30, S31)
 };
 
 /// Pure. Joins the slices of a service with one of its ports (S5) for one family and picks the backends

@@ -97,9 +97,8 @@ class Compilation {
           make_frontend(port, lists.cluster, outside, FRONTEND_NODE_PORT, lists));
   }
 
-  Frontend make_frontend(const ServicePort& port, const std::vector<Backend>& internal,
-                         const std::vector<Backend>& external, uint32_t kind,
-                         const BackendLists& lists) const {
+  Frontend make_frontend(const ServicePort& port, const BackendList& internal, const BackendList& external,
+                         uint32_t kind, const BackendLists& lists) const {
     Frontend frontend;
     frontend.service = service_.name.to_string();
     if (!port.name.empty()) frontend.service += ":" + port.name;
@@ -168,8 +167,8 @@ class Compilation {
 
   /// The datapath has no lookup for ranges yet (S39): an address that some may reach is one that nobody may.
   static void close(Frontend& vip) {
-    vip.internal.clear();
-    vip.external.clear();
+    vip.internal = {};
+    vip.external = {};
     vip.flags |= FRONTEND_DROP_EMPTY | FRONTEND_DROP_EMPTY_EXT;
   }
 
