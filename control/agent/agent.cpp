@@ -74,9 +74,11 @@ Status Agent::open_state() {
   if (!service_numbers) return pass(service_numbers);
   service_numbers_ = std::make_shared<apply::ServiceNumbers>(std::move(*service_numbers));
 
+  const auto begin = EventLoop::Clock::now();
   auto source = sources::FileSource::open(options_.manifests);
   if (!source) return pass(source);
   source_.emplace(std::move(*source));
+  note_read(begin);
   return ok();
 }
 

@@ -69,6 +69,8 @@ class Agent : public cni::EndpointHooks {
   [[nodiscard]] std::map<uint32_t, interface> interfaces() const;
 
   void on_source();
+  /// Notes how long the manifests took that were read since `begin`.
+  void note_read(EventLoop::Clock::time_point begin);
   void apply_source_changes();
   void on_netlink();
   void look_at_links();
@@ -125,6 +127,8 @@ class Agent : public cni::EndpointHooks {
   uint64_t generation_ = 0;
   uint64_t syncs_ = 0;
   uint64_t last_sync_us_ = 0;
+  uint64_t first_sync_us_ = 0;
+  uint64_t last_read_us_ = 0;
   uint64_t last_sync_writes_ = 0;
   apply::Problems apply_problems_;
   std::set<std::string> told_apply_problems_;

@@ -144,6 +144,8 @@ Snapshot Agent::make_snapshot() const {
   s.adopted = datapath_->adopted();
   s.generation = generation_;
   s.syncs = syncs_;
+  s.last_read_us = last_read_us_;
+  s.first_sync_us = first_sync_us_;
   s.last_sync_us = last_sync_us_;
   s.last_sync_writes = last_sync_writes_;
   s.writes = publisher_->writes();

@@ -103,9 +103,16 @@ std::map<uint32_t, interface> Agent::interfaces() const {
 }
 
 void Agent::on_source() {
+  const auto begin = EventLoop::Clock::now();
   if (!source_->process()) return;
+  note_read(begin);
   apply_source_changes();
   note_source_problems();
+}
+
+void Agent::note_read(EventLoop::Clock::time_point begin) {
+  last_read_us_ = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(EventLoop::Clock::now() - begin).count());
 }
 
 void Agent::apply_source_changes() {
@@ -255,6 +262,7 @@ void Agent::sync(unsigned dirty) {
   spdlog::debug("sync {}: {} map writes in {} us", syncs_, last_sync_writes_, last_sync_us_);
   if (!ready_) {
     ready_ = true;
+    first_sync_us_ = last_sync_us_;
     spdlog::info("ready");
     spdlog::default_logger()->flush();
   }

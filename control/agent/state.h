@@ -26,7 +26,9 @@ struct Snapshot {
   bool adopted = false;     ///< this start took over pinned maps
   uint64_t generation = 0;  ///< of the source, last applied
   uint64_t syncs = 0;
-  uint64_t last_sync_us = 0;  ///< compile and publish
+  uint64_t last_read_us = 0;   ///< manifests read and parsed, without the sync that follows
+  uint64_t first_sync_us = 0;  ///< of this start
+  uint64_t last_sync_us = 0;   ///< compile and publish
   uint64_t last_sync_writes = 0;
   uint64_t writes = 0;  ///< to all maps since start
   uint64_t uptime_seconds = 0;

@@ -78,6 +78,8 @@ ordered_json status_view(const Snapshot& s) {
           {"adopted", s.adopted},
           {"map_writes", s.writes},
           {"syncs", s.syncs},
+          {"last_read_us", s.last_read_us},
+          {"first_sync_us", s.first_sync_us},
           {"last_sync_us", s.last_sync_us},
           {"last_sync_writes", s.last_sync_writes},
           {"uptime_seconds", s.uptime_seconds},

@@ -31,6 +31,7 @@ struct ClusterOptions {
   std::vector<std::string> agent_args;    ///< added to every bpfnetd
   std::vector<std::string> cni_versions;  ///< unused entries are ignored; the first is used, default 1.0.0
   bool keep = false;                      ///< leave all of it running at the end
+  milliseconds start_deadline{20000};     ///< of an agent, until it is ready
 };
 
 /// A namespace on a network, with one address of each family on eth0.

@@ -15,7 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr milliseconds kStartDeadline{20000};
 constexpr milliseconds kApplyDeadline{10000};
 
 Address numbered(const std::string& format, size_t number) {
@@ -83,7 +82,7 @@ void Node::start(const std::vector<std::string>& more_args) {
         if (!answer || answer->status != 200) return false;
         return json::parse(answer->body).value("ready", false);
       },
-      kStartDeadline);
+      options_.start_deadline);
   if (!ready || !agent_.running()) {
     throw std::runtime_error(fmt::format("{}: bpfnetd did not get ready:\n{}", name_, tail(log())));
   }

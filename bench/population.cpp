@@ -1,0 +1,130 @@
+#include "bench/population.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace bpfnet::bench {
+namespace {
+
+constexpr size_t kNamespaces = 100;
+constexpr size_t kNodes = 250;
+
+const Address kFirstClusterIp = Address::from_ipv4({10, 96, 1, 0});
+const Address kFirstBackend = Address::from_ipv4({10, 128, 0, 1});
+
+std::string node_of(const Endpoint& endpoint) {
+  const auto octets = endpoint.ip.ipv4();
+  return fmt::format("node-{}", (octets[2] * 256U + octets[3]) % kNodes);
+}
+
+std::string service_yaml(const Service& s) {
+  return fmt::format(
+      "---\n"
+      "apiVersion: v1\n"
+      "kind: Service\n"
+      "metadata:\n"
+      "  name: {0}\n"
+      "  namespace: {1}\n"
+      "spec:\n"
+      "  type: ClusterIP\n"
+      "  clusterIP: {2}\n"
+      "  clusterIPs: [{2}]\n"
+      "  ipFamilies: [IPv4]\n"
+      "  ports:\n"
+      "  - name: {3}\n"
+      "    protocol: TCP\n"
+      "    port: {4}\n",
+      s.name, s.ns, s.cluster_ip.to_string(), s.port_name, s.port);
+}
+
+std::string slice_yaml(const Service& s, size_t used) {
+  std::string text = fmt::format(
+      "---\n"
+      "apiVersion: discovery.k8s.io/v1\n"
+      "kind: EndpointSlice\n"
+      "metadata:\n"
+      "  name: {0}-v4\n"
+      "  namespace: {1}\n"
+      "  labels:\n"
+      "    kubernetes.io/service-name: {0}\n"
+      "addressType: IPv4\n"
+      "ports:\n"
+      "- name: {2}\n"
+      "  protocol: TCP\n"
+      "  port: {3}\n"
+      "endpoints:{4}\n",
+      s.name, s.ns, s.port_name, s.endpoints.empty() ? 0 : s.endpoints.front().port, used == 0 ? " []" : "");
+  for (size_t i = 0; i < used; i++) {
+    text += fmt::format(
+        "- addresses: [{}]\n"
+        "  conditions: {{ready: true, serving: true, terminating: false}}\n"
+        "  nodeName: {}\n",
+        s.endpoints[i].ip.to_string(), node_of(s.endpoints[i]));
+  }
+  return text;
+}
+
+std::string service_json(const Service& s) {
+  return fmt::format(
+      R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{0}","namespace":"{1}"}},)"
+      R"("spec":{{"type":"ClusterIP","clusterIP":"{2}","clusterIPs":["{2}"],"ipFamilies":["IPv4"],)"
+      R"("ports":[{{"name":"{3}","protocol":"TCP","port":{4}}}]}}}})"
+      "\n",
+      s.name, s.ns, s.cluster_ip.to_string(), s.port_name, s.port);
+}
+
+std::string slice_json(const Service& s, size_t used) {
+  std::string endpoints;
+  for (size_t i = 0; i < used; i++) {
+    endpoints += fmt::format(
+        R"({}{{"addresses":["{}"],"conditions":{{"ready":true,"serving":true,"terminating":false}},"nodeName":"{}"}})",
+        i == 0 ? "" : ",", s.endpoints[i].ip.to_string(), node_of(s.endpoints[i]));
+  }
+  return fmt::format(
+      R"({{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{{"name":"{0}-v4",)"
+      R"("namespace":"{1}","labels":{{"kubernetes.io/service-name":"{0}"}}}},"addressType":"IPv4",)"
+      R"("ports":[{{"name":"{2}","protocol":"TCP","port":{3}}}],"endpoints":[{4}]}})"
+      "\n",
+      s.name, s.ns, s.port_name, s.endpoints.empty() ? 0 : s.endpoints.front().port, endpoints);
+}
+
+}  // namespace
+
+std::vector<Service> make_services(size_t services, size_t endpoints) {
+  std::vector<Service> result(services);
+  for (size_t i = 0; i < services; i++) {
+    Service& service = result[i];
+    service.ns = fmt::format("team-{:02}", i % kNamespaces);
+    service.name = fmt::format("svc-{:05}", i);
+    service.port_name = "http";
+    service.cluster_ip = kFirstClusterIp.plus(i).value();
+    service.port = 80;
+    for (size_t j = 0; j < endpoints; j++)
+      service.endpoints.push_back({kFirstBackend.plus(i * endpoints + j).value(), 8080});
+  }
+  return result;
+}
+
+std::string manifest(const Service& service, ManifestFormat format, size_t used) {
+  used = std::min(used, service.endpoints.size());
+  return format == ManifestFormat::kYaml ? service_yaml(service) + slice_yaml(service, used)
+                                         : service_json(service) + slice_json(service, used);
+}
+
+ManifestFiles::ManifestFiles(std::vector<Service> services, size_t per_file, ManifestFormat format)
+    : services_(std::move(services)), per_file_(per_file), format_(format) {}
+
+std::string ManifestFiles::name(size_t file) const {
+  return fmt::format("services-{:05}.{}", file, format_ == ManifestFormat::kYaml ? "yaml" : "json");
+}
+
+std::string ManifestFiles::text(size_t file, size_t service, size_t used) const {
+  std::string result;
+  const size_t end = std::min(services_.size(), (file + 1) * per_file_);
+  for (size_t i = file * per_file_; i < end; i++)
+    result += manifest(services_[i], format_, i == service ? used : SIZE_MAX);
+  return result;
+}
+
+}  // namespace bpfnet::bench
