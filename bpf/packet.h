@@ -52,7 +52,10 @@ struct packet {
 	__u8 hook;              /* the hook */
 	__u8 reason;            /* drop() */
 	__u8 tell;              /* reject(): the sender gets an ICMP error */
-	__u32 code;             /* deliver: what the hook returns to the kernel */
+	union {
+		__u32 code;         /* deliver: what the hook returns to the kernel */
+		__be32 fragment_id; /* parse: of a fragment that waits for the first one */
+	};
 	__u32 out_ifindex;      /* deliver */
 	__u32 src_identity;     /* source */
 	__u32 dst_identity;     /* policy */

@@ -306,7 +306,8 @@ Fields decode(const datapath_config& value) {
           {"masquerade", value.masquerade != 0},
           {"trace", value.trace != 0},
           {"primary_uplink", num(value.primary_uplink)},
-          {"event_rate", num(value.event_rate)}};
+          {"event_rate", num(value.event_rate)},
+          {"defrag_ifindex", num(value.defrag_ifindex)}};
 }
 
 std::string to_text(const FieldValue& value) {

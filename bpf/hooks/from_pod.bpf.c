@@ -3,6 +3,7 @@
 #include "bpf/hooks/license.h"
 #include "bpf/stages/arp_nd.h"
 #include "bpf/stages/create.h"
+#include "bpf/stages/defragment.h"
 #include "bpf/stages/flow.h"
 #include "bpf/stages/foreign.h"
 #include "bpf/stages/icmp_error.h"
@@ -25,6 +26,7 @@ int from_pod(struct __sk_buff *ctx)
 	RUN(parse(ctx, &pkt));
 	RUN(established(ctx, &pkt));
 	RUN(arp_nd(ctx, &pkt));
+	RUN(defragment(ctx, &pkt));
 	RUN(foreign_drop(&pkt));
 	RUN(icmp_error(ctx, &pkt));
 	RUN(readmit(ctx, &pkt));

@@ -3,6 +3,7 @@
 #include "bpf/finish.h"
 #include "bpf/hooks/license.h"
 #include "bpf/stages/create.h"
+#include "bpf/stages/defragment.h"
 #include "bpf/stages/flow.h"
 #include "bpf/stages/foreign.h"
 #include "bpf/stages/icmp_error.h"
@@ -26,6 +27,7 @@ int from_uplink(struct __sk_buff *ctx)
 	RUN(addressed_to_us(ctx, &pkt));
 	RUN(parse(ctx, &pkt));
 	RUN(established(ctx, &pkt));
+	RUN(defragment(ctx, &pkt));
 	RUN(foreign_pass(&pkt));
 	RUN(icmp_error(ctx, &pkt));
 	RUN(readmit(ctx, &pkt));

@@ -185,7 +185,7 @@ static __always_inline enum verdict read_transport(struct __sk_buff *ctx, struct
 {
 	pkt->key.proto = h->proto;
 	if (h->fragment)
-		return fragment_find(pkt, h->id);
+		return fragment_later(pkt, h->id);
 	if (h->proto == IPPROTO_TCP || h->proto == IPPROTO_UDP || h->proto == IPPROTO_SCTP)
 		return read_ports(ctx, pkt, h, inner);
 	if (h->proto == (pkt->family == 6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
@@ -254,7 +254,7 @@ __weak __noinline int parse_any(struct __sk_buff *ctx, struct packet *pkt)
 		pkt->flags |= PACKET_IS_FRAGMENT;
 	RUN(read_transport(ctx, pkt, &h, false));
 	if (h.fragmented && !h.fragment && pkt->kind == PACKET_TUPLE)
-		fragment_remember(pkt, h.id);
+		RUN(fragment_first(pkt, h.id));
 	if (pkt->kind == PACKET_ERROR)
 		RUN(parse_inner(ctx, pkt));
 	/* Later stages write the headers in place. */

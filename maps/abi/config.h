@@ -31,7 +31,9 @@ struct datapath_config {
 	__u8 trace;      /* 1: an event for every packet */
 	__u32 primary_uplink; /* its interface record gives the hairpin address and ICMP error source */
 	__u32 event_rate; /* drop events per CPU and tick */
+	__u32 defrag_ifindex; /* our side of the defragmenter's veth; 0: there is none */
+	__u32 pad;
 };
-ABI_ASSERT(sizeof(struct datapath_config) == 96, "datapath_config");
+ABI_ASSERT(sizeof(struct datapath_config) == 104, "datapath_config");
 
 #endif

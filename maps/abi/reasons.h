@@ -32,7 +32,8 @@
 	X(24, REWRITE_FAILED, "rewrite-failed", "A helper refused to change the packet.")                     \
 	X(25, NOT_CONFIGURED, "not-configured", "A map has no record that the packet needs.")                 \
 	X(26, NO_MEMORY, "no-memory", "The kernel had no memory for a flow entry.")                           \
-	X(27, SOURCE_RANGE, "source-range", "The service's loadBalancerSourceRanges do not name the client.")
+	X(27, SOURCE_RANGE, "source-range", "The service's loadBalancerSourceRanges do not name the client.") \
+	X(28, FRAGMENT_FLOOD, "fragment-flood", "The sender has too many datagrams that never became whole.")
 
 enum drop_reason {
 #define X(number, name, label, text) DROP_##name = number,
@@ -68,7 +69,8 @@ enum hook {
 	X(3, TO_ENDPOINT, "to-endpoint", "Delivered to a pod on this node.")                 \
 	X(4, TO_HOST, "to-host", "Delivered to the host's stack.")                           \
 	X(5, TO_NEXT_HOP, "to-next-hop", "Sent out of an uplink.")                           \
-	X(6, REPLY, "reply", "Answered by the datapath itself, out of the ingress device.")
+	X(6, REPLY, "reply", "Answered by the datapath itself, out of the ingress device.") \
+	X(7, DEFRAGMENT, "defragment", "A fragment out of order, sent to the defragmenter or back from it.")
 
 enum verdict {
 #define X(number, name, label, text) VERDICT_##name = number,
