@@ -80,6 +80,11 @@ void add_idle_uplink(e2e::Node& node) {
                   node.ip(Family::kIpv4).to_string()));
 }
 
+double load_average() {
+  double load = 0;
+  return ::getloadavg(&load, 1) == 1 ? load : -1;
+}
+
 std::string machine_line() {
   utsname kernel{};
   ::uname(&kernel);
@@ -90,10 +95,8 @@ std::string machine_line() {
     model = line.substr(line.find(':') + 2);
     break;
   }
-  double load = 0;
-  if (::getloadavg(&load, 1) != 1) load = -1;
   return fmt::format("{} {}, {}, {} CPUs, load average {:.1f}", kernel.sysname, kernel.release, model,
-                     std::thread::hardware_concurrency(), load);
+                     std::thread::hardware_concurrency(), load_average());
 }
 
 }  // namespace bpfnet::bench

@@ -18,6 +18,9 @@ int guarded(const e2e::ClusterOptions& options, const std::function<int()>& work
 /// namespace.
 void add_idle_uplink(e2e::Node& node);
 
+/// Of the last minute; -1: unknown.
+double load_average();
+
 /// `kernel, processor, CPUs, load average now`: stands above every table.
 std::string machine_line();
 

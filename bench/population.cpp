@@ -38,13 +38,35 @@ std::string service_yaml(const Service& s) {
       s.name, s.ns, s.cluster_ip.to_string(), s.port_name, s.port);
 }
 
-std::string slice_yaml(const Service& s, size_t used) {
+/// Backends with one port: what one EndpointSlice can hold.
+struct Slice {
+  uint16_t port = 0;
+  std::vector<Endpoint> endpoints;
+};
+
+/// The first `used` backends. A service without any has one empty slice.
+std::vector<Slice> slices(const Service& s, size_t used) {
+  std::vector<Slice> result;
+  for (size_t i = 0; i < used; i++) {
+    const Endpoint& endpoint = s.endpoints[i];
+    auto found =
+        std::find_if(result.begin(), result.end(), [&](const Slice& x) { return x.port == endpoint.port; });
+    if (found == result.end())
+      found = result.insert(result.end(), Slice{.port = endpoint.port, .endpoints = {}});
+    found->endpoints.push_back(endpoint);
+  }
+  if (result.empty())
+    result.push_back({.port = s.endpoints.empty() ? uint16_t{1} : s.endpoints.front().port, .endpoints = {}});
+  return result;
+}
+
+std::string slice_yaml(const Service& s, const Slice& slice) {
   std::string text = fmt::format(
       "---\n"
       "apiVersion: discovery.k8s.io/v1\n"
       "kind: EndpointSlice\n"
       "metadata:\n"
-      "  name: {0}-v4\n"
+      "  name: {0}-{3}\n"
       "  namespace: {1}\n"
       "  labels:\n"
       "    kubernetes.io/service-name: {0}\n"
@@ -54,13 +76,13 @@ std::string slice_yaml(const Service& s, size_t used) {
       "  protocol: TCP\n"
       "  port: {3}\n"
       "endpoints:{4}\n",
-      s.name, s.ns, s.port_name, s.endpoints.empty() ? 0 : s.endpoints.front().port, used == 0 ? " []" : "");
-  for (size_t i = 0; i < used; i++) {
+      s.name, s.ns, s.port_name, slice.port, slice.endpoints.empty() ? " []" : "");
+  for (const Endpoint& endpoint : slice.endpoints) {
     text += fmt::format(
         "- addresses: [{}]\n"
         "  conditions: {{ready: true, serving: true, terminating: false}}\n"
         "  nodeName: {}\n",
-        s.endpoints[i].ip.to_string(), node_of(s.endpoints[i]));
+        endpoint.ip.to_string(), node_of(endpoint));
   }
   return text;
 }
@@ -74,19 +96,19 @@ std::string service_json(const Service& s) {
       s.name, s.ns, s.cluster_ip.to_string(), s.port_name, s.port);
 }
 
-std::string slice_json(const Service& s, size_t used) {
+std::string slice_json(const Service& s, const Slice& slice) {
   std::string endpoints;
-  for (size_t i = 0; i < used; i++) {
+  for (const Endpoint& endpoint : slice.endpoints) {
     endpoints += fmt::format(
         R"({}{{"addresses":["{}"],"conditions":{{"ready":true,"serving":true,"terminating":false}},"nodeName":"{}"}})",
-        i == 0 ? "" : ",", s.endpoints[i].ip.to_string(), node_of(s.endpoints[i]));
+        endpoints.empty() ? "" : ",", endpoint.ip.to_string(), node_of(endpoint));
   }
   return fmt::format(
-      R"({{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{{"name":"{0}-v4",)"
+      R"({{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{{"name":"{0}-{3}",)"
       R"("namespace":"{1}","labels":{{"kubernetes.io/service-name":"{0}"}}}},"addressType":"IPv4",)"
       R"("ports":[{{"name":"{2}","protocol":"TCP","port":{3}}}],"endpoints":[{4}]}})"
       "\n",
-      s.name, s.ns, s.port_name, s.endpoints.empty() ? 0 : s.endpoints.front().port, endpoints);
+      s.name, s.ns, s.port_name, slice.port, endpoints);
 }
 
 }  // namespace
@@ -107,9 +129,11 @@ std::vector<Service> make_services(size_t services, size_t endpoints) {
 }
 
 std::string manifest(const Service& service, ManifestFormat format, size_t used) {
-  used = std::min(used, service.endpoints.size());
-  return format == ManifestFormat::kYaml ? service_yaml(service) + slice_yaml(service, used)
-                                         : service_json(service) + slice_json(service, used);
+  const bool yaml = format == ManifestFormat::kYaml;
+  std::string text = yaml ? service_yaml(service) : service_json(service);
+  for (const Slice& slice : slices(service, std::min(used, service.endpoints.size())))
+    text += yaml ? slice_yaml(service, slice) : slice_json(service, slice);
+  return text;
 }
 
 ManifestFiles::ManifestFiles(std::vector<Service> services, size_t per_file, ManifestFormat format)

@@ -31,7 +31,8 @@ std::vector<Service> make_services(size_t services, size_t endpoints);
 
 enum class ManifestFormat { kYaml, kJson };
 
-/// The Service and its EndpointSlice. The first `used` backends are written; default all.
+/// The Service and its EndpointSlices, one for each port that backends listen on. The first `used` backends
+/// are written; default all.
 std::string manifest(const Service& service, ManifestFormat format, size_t used = SIZE_MAX);
 
 /// Services in files of `per_file` each, beside their slices, so that a lone change touches one small file.
