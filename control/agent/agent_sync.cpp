@@ -55,7 +55,9 @@ compile::NodeView Agent::node_view() const {
   view.cluster_cidrs = options_.cluster_cidrs;
   for (const Cidr& cidr : pod_cidrs()) view.cluster_cidrs.push_back(cidr);
   view.service_cidrs = options_.service_cidrs;
+  view.service_cidrs_by_default = options_.service_cidrs_by_default;
   view.node_port_addresses = options_.node_port_addresses;
+  view.node_port_primary = options_.node_port_primary;
   return view;
 }
 
@@ -121,6 +123,7 @@ void Agent::apply_source_changes() {
   unsigned dirty = ready_ ? kNothing : kAll;
   if (!changes.services.empty() || !changes.slices.empty()) dirty |= kServices;
   if (!changes.pods.empty() || !changes.policies.empty() || !changes.namespaces.empty()) dirty |= kPolicy;
+  if (!changes.service_cidrs.empty()) dirty |= kPolicy;
   if (!changes.nodes.empty()) {
     dirty |= kAll;
     refresh_links();
@@ -131,7 +134,7 @@ void Agent::apply_source_changes() {
     return;
   }
   sync(dirty);
-  if (!changes.nodes.empty() || !route_problems_.empty()) refresh_routes();
+  if (!changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty()) refresh_routes();
 }
 
 void Agent::on_netlink() {
@@ -198,7 +201,7 @@ void Agent::refresh_routes() {
                    .host_ifindex = host_device_.host_ifindex,
                    .uplinks = uplinks_,
                    .pod_cidrs = pod_cidrs(),
-                   .service_cidrs = options_.service_cidrs,
+                   .service_cidrs = compile::service_cidrs(source_->state(), node_view()),
                    .pod_ips = {}};
   for (const auto& [index, live] : endpoints_)
     input.pod_ips.insert(input.pod_ips.end(), live.record.ips.begin(), live.record.ips.end());

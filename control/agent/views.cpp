@@ -136,6 +136,7 @@ ordered_json endpoints_view(const Snapshot& s) {
 ordered_json services_view(const Snapshot& s) {
   std::map<std::string, ordered_json> by_service;  // key -> entry
   for (const auto& [address, frontend] : s.services->frontends) {
+    if (address.is_marker()) continue;  // nothing a client could connect to
     const std::string key = apply::service_key(address, frontend);
     ordered_json& entry = by_service[key];
     if (entry.is_null()) {

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -31,6 +32,15 @@ const CLI::Validator kCidr(
     },
     "CIDR");
 
+/// S35: `primary` stands alone.
+const CLI::Validator kCidrOrPrimary(
+    [](const std::string& text) {
+      if (text == "primary") return std::string();
+      const auto cidr = Cidr::parse(text);
+      return cidr ? std::string() : cidr.error().message + ", nor `primary`";
+    },
+    "CIDR or `primary`");
+
 void define(CLI::App& app, Arguments& args) {
   Options& o = args.options;
   app.set_version_flag("--version", "bpfnetd " BPFNET_VERSION);
@@ -58,11 +68,14 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--cluster-cidr", args.cluster_cidrs, "Addresses that pods reach without masquerade; repeat")
       ->check(kCidr);
   app.add_option("--service-cidr", args.service_cidrs,
-                 "Addresses of services; repeat (default: 10.96.0.0/12 and fd00:10:96::/112)")
+                 "Addresses of services; repeat; ServiceCIDR objects add to them (default: those of "
+                 "ServiceCIDR objects, else 10.96.0.0/12 and fd00:10:96::/112)")
       ->check(kCidr);
-  app.add_option("--nodeport-addresses", args.node_port_addresses,
-                 "Open NodePorts on these local addresses only; repeat (default: all of them)")
-      ->check(kCidr);
+  app.add_option(
+         "--nodeport-addresses", args.node_port_addresses,
+         "Open NodePorts on these local addresses only; repeat; `primary`, alone: on the Node's primary "
+         "IPs (default: all of them)")
+      ->check(kCidrOrPrimary);
   app.add_option("--max-flows", o.max_flows, "Connections the flow table holds")
       ->check(CLI::Range(16U, 1U << 24))
       ->capture_default_str();
@@ -115,7 +128,14 @@ int main(int argc, char** argv) {
   options.cluster_cidrs = cidrs_of(args.cluster_cidrs);
   options.service_cidrs =
       args.service_cidrs.empty() ? Options::default_service_cidrs() : cidrs_of(args.service_cidrs);
-  options.node_port_addresses = cidrs_of(args.node_port_addresses);
+  options.service_cidrs_by_default = args.service_cidrs.empty();
+  if (args.node_port_addresses == std::vector<std::string>{"primary"}) {
+    options.node_port_primary = true;
+  } else if (std::ranges::count(args.node_port_addresses, "primary") > 0) {
+    return die({"--nodeport-addresses: `primary` stands alone; name CIDRs, or nothing but `primary`"});
+  } else {
+    options.node_port_addresses = cidrs_of(args.node_port_addresses);
+  }
 
   if (args.cleanup) {
     const auto done = bpfnet::agent::cleanup(options);

@@ -36,8 +36,7 @@ std::vector<Candidate> join(const std::vector<const EndpointSlice*>& slices, con
         continue;
       for (const auto& endpoint : slice->endpoints) {
         if (endpoint.ip.is_unspecified() || endpoint.ip.family() != family) continue;
-        const bool local = endpoint.node_name && *endpoint.node_name == here.node_name;
-        found.push_back({{endpoint.ip, slice_port.port}, &endpoint, local});
+        found.push_back({{endpoint.ip, slice_port.port}, &endpoint, is_local(endpoint, here)});
       }
     }
   }

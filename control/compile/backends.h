@@ -11,7 +11,13 @@ namespace bpfnet::compile {
 struct Locality {
   std::string node_name;
   std::string zone;  ///< topology.kubernetes.io/zone of the Node object; empty: unknown (S17)
+  bool operator==(const Locality&) const = default;
 };
+
+/// Whether an endpoint runs on this node (S9): one without a node name runs on none.
+inline bool is_local(const model::SliceEndpoint& endpoint, const Locality& here) {
+  return endpoint.node_name && *endpoint.node_name == here.node_name;
+}
 
 /// What clients of one service port and family may be sent to, each list sorted and without duplicates.
 struct BackendLists {

@@ -19,30 +19,30 @@ std::string owner_name(const LocalEndpoint& endpoint) {
 /// and where nodePortAddresses closes some of them to NodePorts, those by name: hostPorts are not restricted
 /// by it.
 std::vector<FrontendAddress> listening(const LocalEndpoint::HostPort& port, Family family,
-                                       const NodeView& node) {
+                                       const ServiceContext& context) {
   const auto proto = static_cast<uint8_t>(port.protocol);
   if (port.host_ip && !port.host_ip->is_unspecified())
     return {{*port.host_ip, port.host_port, proto, SCOPE_ADDRESS}};
   const Address any = family == Family::kIpv4 ? Address::from_ipv4({0, 0, 0, 0}) : Address();
   std::vector<FrontendAddress> addresses = {{any, port.host_port, proto, SCOPE_ANY_LOCAL}};
-  for (const Address& address : node.addresses)
-    if (address.family() == family && !serves_node_ports(address, node))
+  for (const Address& address : context.node_addresses)
+    if (address.family() == family && !serves_node_ports(address, context.node_port_cidrs))
       addresses.push_back({address, port.host_port, proto, SCOPE_ADDRESS});
   return addresses;
 }
 
 }  // namespace
 
-bool serves_node_ports(const Address& address, const NodeView& node) {
+bool serves_node_ports(const Address& address, const std::vector<Cidr>& cidrs) {
   bool family_listed = false;
-  for (const Cidr& cidr : node.node_port_addresses) {
+  for (const Cidr& cidr : cidrs) {
     if (cidr.contains(address)) return true;
     family_listed |= cidr.family() == address.family();
   }
   return !family_listed;
 }
 
-FrontendList compile_host_ports(const std::vector<LocalEndpoint>& endpoints, const NodeView& node,
+FrontendList compile_host_ports(const std::vector<LocalEndpoint>& endpoints, const ServiceContext& context,
                                 std::vector<Warning>& warnings) {
   FrontendList frontends;
   struct Owner {
@@ -77,7 +77,7 @@ FrontendList compile_host_ports(const std::vector<LocalEndpoint>& endpoints, con
             std::ranges::find_if(endpoint.ips, [&](const Address& each) { return each.family() == family; });
         if (ip == endpoint.ips.end()) continue;
         const bool by_address = port.host_ip && !port.host_ip->is_unspecified();
-        for (const auto& address : listening(port, family, node))
+        for (const auto& address : listening(port, family, context))
           claim(endpoint, address, {*ip, port.container_port}, by_address);
       }
     }

@@ -19,9 +19,19 @@ struct NodeView {
   std::string name;                 ///< own node name
   std::vector<Address> addresses;   ///< assigned to this node's stack, all interfaces, loopback left out
   std::vector<Cidr> cluster_cidrs;  ///< configured ranges that are never masqueraded towards
-  std::vector<Cidr> service_cidrs;  ///< configured service ranges
+  std::vector<Cidr> service_cidrs;  ///< configured service ranges; ServiceCIDR objects add to them
+  /// Nobody configured them: ServiceCIDR objects take their place.
+  bool service_cidrs_by_default = false;
   std::vector<Cidr> node_port_addresses;  ///< S35; empty: every local address
+  bool node_port_primary = false;         ///< S35, "primary": the Node's primary IPs as well
 };
+
+/// Pure. The ranges that cluster IPs come from (S32): as configured, and those of ServiceCIDR objects.
+std::vector<Cidr> service_cidrs(const model::ClusterState& state, const NodeView& node);
+
+/// Pure. Where NodePorts are open (S35), with the Node's own addresses in the place of `primary` (S65). A
+/// family without any entry is open on every local address.
+std::vector<Cidr> node_port_cidrs(const model::ClusterState& state, const NodeView& node);
 
 /// A pod that lives on this node, as CNI made it. Its labels come from the Pod object of the same name
 /// once that is known; a container without a Pod object (Podman, plain runtimes) has none.
@@ -95,6 +105,8 @@ struct FrontendAddress {
   uint8_t scope = 0;  ///< enum frontend_scope
   uint16_t net = 0;
   uint8_t port_bits = 16;  ///< below 16: a block of ports, of which `port` is the first
+  /// Marks a live address (S32): no port of it, and no backends.
+  [[nodiscard]] bool is_marker() const { return port == 0 && proto == 0; }
   auto operator<=>(const FrontendAddress&) const = default;
 };
 

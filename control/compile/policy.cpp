@@ -16,10 +16,11 @@ namespace {
 using model::ClusterState;
 
 void add_addresses(PolicyImage& image, const Occupants& occupants, const NodeView& node,
-                   IdentityTable& identities) {
+                   const ClusterState& state, IdentityTable& identities) {
+  const std::vector<Cidr> open = node_port_cidrs(state, node);
   for (const auto& [key, occupant] : occupants) {
     AddressEntry entry{identities.intern(occupant, key.second), occupant.endpoint, occupant.flags};
-    if ((entry.flags & ADDRESS_LOCAL_NODE) && serves_node_ports(key.second, node))
+    if ((entry.flags & ADDRESS_LOCAL_NODE) && serves_node_ports(key.second, open))
       entry.flags |= ADDRESS_NODE_PORT;
     image.addresses.emplace(key, entry);
   }
@@ -31,7 +32,7 @@ void add_cidrs(PolicyImage& image, const ClusterState& state, const NodeView& no
                IdentityTable& identities) {
   std::map<Cidr, uint32_t> flags;
   for (const Cidr& cidr : node.cluster_cidrs) flags[cidr] |= CIDR_CLUSTER;
-  for (const Cidr& cidr : node.service_cidrs) flags[cidr] |= CIDR_SERVICE;
+  for (const Cidr& cidr : service_cidrs(state, node)) flags[cidr] |= CIDR_SERVICE;
   for (const auto& [name, each] : state.nodes)
     for (const Cidr& cidr : each.pod_cidrs) flags[cidr] |= CIDR_CLUSTER;
 
@@ -74,7 +75,7 @@ PolicyImage compile_policy(const ClusterState& state, const NodeView& node,
   PolicyImage image;
   IdentityTable identities(state, numbers);
   const Occupants occupants = find_occupants(state, node, endpoints, image.warnings);
-  add_addresses(image, occupants, node, identities);
+  add_addresses(image, occupants, node, state, identities);
   add_cidrs(image, state, node, identities);
 
   // All identities are known from here on: a set that is built now is complete.

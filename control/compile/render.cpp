@@ -30,7 +30,8 @@ std::string frontend_flags_text(uint32_t flags) {
                             {FRONTEND_HOST_PORT, "host-port"},
                             {FRONTEND_AFFINITY, "affinity"},
                             {FRONTEND_DROP_EMPTY, "drop-empty"},
-                            {FRONTEND_DROP_EMPTY_EXT, "drop-empty-ext"}});
+                            {FRONTEND_DROP_EMPTY_EXT, "drop-empty-ext"},
+                            {FRONTEND_PORT_RANGE, "port-range"}});
 }
 
 std::string address_flags_text(uint32_t flags) {
@@ -48,6 +49,13 @@ std::string proto_text(uint8_t proto) {
 std::string socket_text(const Address& ip, uint16_t port) {
   return ip.is_ipv4() ? fmt::format("{}:{}", ip.to_string(), port)
                       : fmt::format("[{}]:{}", ip.to_string(), port);
+}
+
+/// `10.0.0.1:80`, `10.0.0.1:8000-8007`.
+std::string socket_text(const FrontendAddress& address) {
+  const std::string text = socket_text(address.ip, address.port);
+  if (address.port_bits == 16) return text;
+  return fmt::format("{}-{}", text, address.port + (1U << (16 - address.port_bits)) - 1);
 }
 
 std::string backends_text(const std::vector<Backend>& backends) {
@@ -85,9 +93,16 @@ std::string render(const ServiceImage& image) {
   std::string text;
   const auto out = std::back_inserter(text);
   for (const auto& [address, frontend] : image.frontends) {
+    if (address.is_marker()) {
+      fmt::format_to(out, "live {}{} {} {}\n", address.ip.to_string(), net_text(address.net),
+                     frontend.service, frontend_flags_text(frontend.flags));
+      continue;
+    }
     fmt::format_to(out, "frontend {}{}{} {} {}\n", address.scope == SCOPE_ANY_LOCAL ? "any-local " : "",
-                   socket_text(address.ip, address.port) + "/" + proto_text(address.proto),
-                   net_text(address.net), frontend.service, frontend_flags_text(frontend.flags));
+                   socket_text(address) + "/" + proto_text(address.proto), net_text(address.net),
+                   frontend.service, frontend_flags_text(frontend.flags));
+    if (frontend.flags & FRONTEND_PORT_RANGE)
+      fmt::format_to(out, "  range begins at {}\n", frontend.range_first);
     if (frontend.flags & FRONTEND_AFFINITY)
       fmt::format_to(out, "  affinity {} s\n", frontend.affinity_seconds);
     for (const Cidr& range : frontend.source_ranges) fmt::format_to(out, "  source {}\n", range.to_string());
@@ -98,6 +113,9 @@ std::string render(const ServiceImage& image) {
                      backends_text(frontend.external));
     }
   }
+  for (const auto& [service, check] : image.health_checks)
+    fmt::format_to(out, "health-check {} {} local-ready {}\n", check.port, service.to_string(),
+                   check.local_ready);
   append_warnings(text, image.warnings);
   return text;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "maps/abi/service.h"
 
@@ -42,10 +43,10 @@ class Compilation {
     for (const Family family : kFamilies) {
       const auto cluster_ip = cluster_ip_of(family);
       if (!cluster_ip) continue;  // S12: then no other frontend of the family either
+      add_markers(family, *cluster_ip);
       for (const auto& port : service_.ports) add_port(port, family, *cluster_ip);
     }
     warn_about_skipped_families();
-    warn_about_what_is_missing();
     return std::move(frontends_);
   }
 
@@ -69,6 +70,28 @@ class Compilation {
     return std::nullopt;
   }
 
+  [[nodiscard]] bool is_programmed(const model::LoadBalancerIngress& ingress, Family family) const {
+    return !ingress.proxy_mode && ingress.ip.family() == family && !ingress.ip.is_unspecified();  // S37
+  }
+
+  /// S32: what else is sent to a ClusterIP is refused. An externalIP may be anybody's address.
+  void add_markers(Family family, const Address& cluster_ip) {
+    add_marker(cluster_ip, FRONTEND_CLUSTER_IP);
+    for (const auto& ingress : service_.load_balancer_ingress)
+      if (is_programmed(ingress, family)) add_marker(ingress.ip, FRONTEND_LOAD_BALANCER);
+  }
+
+  void add_marker(const Address& ip, uint32_t kind) {
+    const FrontendAddress address{ip};
+    const bool known =
+        std::ranges::any_of(frontends_, [&](const auto& each) { return each.first == address; });
+    if (known) return;
+    Frontend marker;
+    marker.service = service_.name.to_string();
+    marker.flags = kind;
+    frontends_.emplace_back(address, std::move(marker));
+  }
+
   void add_port(const ServicePort& port, Family family, const Address& cluster_ip) {
     if (port.port == 0) return;
     const BackendLists lists = choose_backends(slices_, port, family, context_.here);
@@ -82,10 +105,9 @@ class Compilation {
     // S22: pods and host processes reach all backends whatever externalTrafficPolicy says.
     const auto& outside = external_local ? lists.local : lists.cluster;
     for (const auto& ingress : service_.load_balancer_ingress) {
-      if (ingress.proxy_mode || ingress.ip.family() != family) continue;  // S37
+      if (!is_programmed(ingress, family)) continue;
       Frontend vip = make_frontend(port, lists.cluster, outside, FRONTEND_LOAD_BALANCER, lists);
       vip.source_ranges = source_ranges(family, ingress.ip);
-      if (!vip.source_ranges.empty()) close(vip);
       add(port, {ingress.ip, port.port}, std::move(vip));
     }
     for (const Address& ip : service_.external_ips) {
@@ -165,30 +187,6 @@ class Compilation {
     }
   }
 
-  /// The datapath has no lookup for ranges yet (S39): an address that some may reach is one that nobody may.
-  static void close(Frontend& vip) {
-    vip.internal = {};
-    vip.external = {};
-    vip.flags |= FRONTEND_DROP_EMPTY | FRONTEND_DROP_EMPTY_EXT;
-  }
-
-  // What this version's datapath does not do must never be silent.
-  void warn_about_what_is_missing() {
-    const bool restricted =
-        std::ranges::any_of(frontends_, [](const auto& each) { return !each.second.source_ranges.empty(); });
-    if (restricted)
-      warn(fmt::format(
-          "Service {}: loadBalancerSourceRanges cannot be enforced by this version, its load balancer "
-          "addresses are closed to every source; to open them remove the ranges and restrict the clients by "
-          "a NetworkPolicy on its pods",
-          service_.name.to_string()));
-    if (service_.affinity)
-      warn(fmt::format(
-          "Service {}: sessionAffinity is not enforced by this version, connections are spread over "
-          "all backends",
-          service_.name.to_string()));
-  }
-
   const Service& service_;
   const ServiceContext& context_;
   std::vector<Warning>& warnings_;
@@ -199,7 +197,7 @@ class Compilation {
 }  // namespace
 
 ServiceContext make_service_context(const model::ClusterState& state, const NodeView& node) {
-  ServiceContext context{{node.name, {}}, node.addresses};
+  ServiceContext context{{node.name, {}}, node.addresses, node_port_cidrs(state, node)};
   if (const auto self = state.nodes.find(node.name); self != state.nodes.end()) {
     if (const auto zone = self->second.labels.find(kZoneLabel); zone != self->second.labels.end())
       context.here.zone = zone->second;
@@ -220,6 +218,25 @@ FrontendList compile_service(const Service& service, const std::vector<const End
                              const ServiceContext& context, std::vector<Warning>& warnings) {
   if (!is_proxied(service)) return {};
   return Compilation(service, slices, context, warnings).run();
+}
+
+std::optional<HealthCheck> compile_health_check(const Service& service,
+                                                const std::vector<const EndpointSlice*>& slices,
+                                                const ServiceContext& context) {
+  if (!is_proxied(service) || service.type != model::ServiceType::kLoadBalancer ||
+      service.external_traffic_policy != TrafficPolicy::kLocal || service.health_check_node_port == 0)
+    return std::nullopt;
+  HealthCheck check{.port = service.health_check_node_port};
+  for (const Family family : kFamilies) {
+    std::set<Address> ready;
+    for (const EndpointSlice* slice : slices) {
+      if (!is_used(*slice) || slice->family != family || slice->ports.empty()) continue;
+      for (const auto& endpoint : slice->endpoints)
+        if (endpoint.ready && is_local(endpoint, context.here)) ready.insert(endpoint.ip);
+    }
+    check.local_ready = std::max(check.local_ready, static_cast<uint32_t>(ready.size()));
+  }
+  return check;
 }
 
 std::string describe(const FrontendAddress& address) {

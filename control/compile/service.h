@@ -13,6 +13,7 @@ namespace bpfnet::compile {
 struct ServiceContext {
   Locality here;
   std::vector<Address> node_addresses;  ///< for S40
+  std::vector<Cidr> node_port_cidrs;    ///< S35, of any family
 };
 
 ServiceContext make_service_context(const model::ClusterState& state, const NodeView& node);
@@ -30,6 +31,12 @@ bool is_used(const model::EndpointSlice& slice);
 FrontendList compile_service(const model::Service& service,
                              const std::vector<const model::EndpointSlice*>& slices,
                              const ServiceContext& context, std::vector<Warning>& warnings);
+
+/// Pure: what the service's healthCheckNodePort tells (S50); nullopt for services that have none. The pods of
+/// a dual-stack service count once.
+std::optional<HealthCheck> compile_health_check(const model::Service& service,
+                                                const std::vector<const model::EndpointSlice*>& slices,
+                                                const ServiceContext& context);
 
 /// `203.0.113.1 TCP port 80`, `node port 30080/TCP (IPv4)`: how a frontend address is named to people.
 std::string describe(const FrontendAddress& address);

@@ -31,21 +31,10 @@ int rank_of(uint32_t flags) {
 std::set<FrontendAddress> ServiceCompiler::update(const ClusterState& state, const NodeView& node,
                                                   const std::vector<LocalEndpoint>& endpoints,
                                                   const ServiceChanges& changes) {
-  std::set<ObjectName> owners = changes.services;
-  if (changes.everything) {
-    for (const auto& [owner, addresses] : addresses_) owners.insert(owner);
-    for (const auto& [owner, warnings] : warnings_) owners.insert(owner);
-    for (const auto& [name, service] : state.services) owners.insert(name);
-    std::set<ObjectName> slices;
-    for (const auto& [slice, service] : service_of_slice_) slices.insert(slice);
-    for (const auto& [name, slice] : state.slices) slices.insert(name);
-    index_slices(state, slices, owners);
-  } else {
-    index_slices(state, changes.slices, owners);
-  }
-  if (changes.host_ports || changes.everything) owners.insert(kHostPorts);
-
   const ServiceContext context = make_service_context(state, node);
+  const std::set<ObjectName> owners = concerned(state, context, changes);
+  context_ = context;
+
   std::set<FrontendAddress> touched;
   std::map<FrontendAddress, Frontend> before;
   // What an owner gives up falls to the next claimant, which is then compiled as well.
@@ -62,9 +51,12 @@ std::set<FrontendAddress> ServiceCompiler::update(const ClusterState& state, con
     std::vector<Warning> warnings;
     FrontendList frontends;
     if (owner == kHostPorts) {
-      frontends = compile_host_ports(endpoints, node, warnings);
+      frontends = compile_host_ports(endpoints, context, warnings);
     } else if (const auto service = state.services.find(owner); service != state.services.end()) {
-      frontends = compile_service(service->second, slices_of(state, owner), context, warnings);
+      const auto slices = slices_of(state, owner);
+      frontends = compile_service(service->second, slices, context, warnings);
+      if (const auto check = compile_health_check(service->second, slices, context))
+        image_.health_checks.insert_or_assign(owner, *check);
     }
     install(owner, frontends, std::move(warnings), touched);
   }
@@ -75,6 +67,31 @@ std::set<FrontendAddress> ServiceCompiler::update(const ClusterState& state, con
   });
   collect_warnings(state);
   return touched;
+}
+
+std::set<ObjectName> ServiceCompiler::concerned(const ClusterState& state, const ServiceContext& context,
+                                                const ServiceChanges& changes) {
+  std::set<ObjectName> owners = changes.services;
+  const bool moved = !context_ || context_->here != context.here;
+  const bool readdressed = !context_ || context_->node_addresses != context.node_addresses ||
+                           context_->node_port_cidrs != context.node_port_cidrs;
+  if (changes.everything || moved) {
+    for (const auto& [owner, addresses] : addresses_) owners.insert(owner);
+    for (const auto& [owner, warnings] : warnings_) owners.insert(owner);
+    for (const auto& [name, service] : state.services) owners.insert(name);
+    std::set<ObjectName> slices;
+    for (const auto& [slice, service] : service_of_slice_) slices.insert(slice);
+    for (const auto& [name, slice] : state.slices) slices.insert(name);
+    index_slices(state, slices, owners);
+  } else {
+    index_slices(state, changes.slices, owners);
+  }
+  if (changes.host_ports || changes.everything || readdressed) owners.insert(kHostPorts);
+  if (readdressed && context_) {
+    for (const auto& [name, service] : state.services)
+      if (!service.source_ranges.empty()) owners.insert(name);
+  }
+  return owners;
 }
 
 void ServiceCompiler::index_slices(const ClusterState& state, const std::set<ObjectName>& changed,
@@ -110,6 +127,7 @@ std::vector<const model::EndpointSlice*> ServiceCompiler::slices_of(const Cluste
 void ServiceCompiler::withdraw(const ObjectName& owner, std::set<FrontendAddress>& changed,
                                std::set<ObjectName>& heirs) {
   warnings_.erase(owner);
+  image_.health_checks.erase(owner);
   const auto claimed = addresses_.find(owner);
   if (claimed == addresses_.end()) return;
   for (const FrontendAddress& address : claimed->second) {
@@ -135,7 +153,8 @@ void ServiceCompiler::install(const ObjectName& owner, FrontendList& frontends, 
     claimed.push_back(address);
     auto& claims = claims_[address];
     claims.insert({rank_of(frontend.flags), owner});
-    if (claims.size() > 1) contested_.insert(address);
+    // Several services may share an address, each with ports of its own: then either may mark it.
+    if (claims.size() > 1 && !address.is_marker()) contested_.insert(address);
     if (claims.begin()->owner != owner) continue;
     const auto known = image_.frontends.find(address);
     if (known != image_.frontends.end() && known->second == frontend) continue;

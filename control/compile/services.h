@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -14,11 +15,13 @@ struct ServiceChanges {
   std::set<model::ObjectName> services;
   std::set<model::ObjectName> slices;
   bool host_ports = false;  ///< local endpoints or their published ports
-  bool everything = false;  ///< the node's zone, addresses or options, or a first fill
+  bool everything = false;  ///< compile all of it again; what the node's own facts ask for is found anyway
 };
 
 /// Keeps the frontends of all services up to date: an update compiles again what changed and nothing else, so
-/// one change among 10,000 services costs microseconds. compile_services() is one update of everything.
+/// one change among 10,000 services costs microseconds. A relabelled own Node (S18), other addresses of the
+/// node (S40) or of NodePorts (S35) are noticed without being told. compile_services() is one update of
+/// everything.
 ///
 /// Of several services that claim one address, by mistake or malice, one has it, always the same: a ClusterIP
 /// goes before a load-balancer VIP, then externalIP, then NodePort, then hostPort; then the first by name.
@@ -39,6 +42,9 @@ class ServiceCompiler {
     auto operator<=>(const Claim&) const = default;
   };
 
+  /// The owners that `changes` and the difference between `context` and the last one concern.
+  std::set<model::ObjectName> concerned(const model::ClusterState& state, const ServiceContext& context,
+                                        const ServiceChanges& changes);
   void index_slices(const model::ClusterState& state, const std::set<model::ObjectName>& changed,
                     std::set<model::ObjectName>& services);
   [[nodiscard]] std::vector<const model::EndpointSlice*> slices_of(const model::ClusterState& state,
@@ -51,6 +57,7 @@ class ServiceCompiler {
   void collect_warnings(const model::ClusterState& state);
 
   ServiceImage image_;
+  std::optional<ServiceContext> context_;  ///< of the last update
   std::map<model::ObjectName, std::set<model::ObjectName>> slices_by_service_;
   std::map<model::ObjectName, model::ObjectName> service_of_slice_;
   std::map<model::ObjectName, std::vector<FrontendAddress>> addresses_;  ///< claimed, by owner

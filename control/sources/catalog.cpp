@@ -260,6 +260,8 @@ void Catalog::publish(const Identity& identity) {
       return publish_namespaced(state_.slices, changes_.slices);
     case Kind::kNetworkPolicy:
       return publish_namespaced(state_.policies, changes_.policies);
+    case Kind::kServiceCidr:
+      return publish(state_.service_cidrs, name.name, winner, changes_.service_cidrs);
   }
 }
 

@@ -13,6 +13,7 @@ class Collector {
 
   void operator()(const model::Namespace& object) { name(Kind::kNamespace, {"", object.name}); }
   void operator()(const model::EndpointSlice& object) { name(Kind::kEndpointSlice, object.name); }
+  void operator()(const model::ServiceCidr& object) { name(Kind::kServiceCidr, {"", object.name}); }
   void operator()(const model::NetworkPolicy& object) { name(Kind::kNetworkPolicy, object.name); }
 
   void operator()(const model::Node& node) {

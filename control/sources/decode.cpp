@@ -16,13 +16,14 @@ struct KindInfo {
 };
 
 // In the order of Kind.
-constexpr std::array<KindInfo, 6> kKinds = {{
+constexpr std::array<KindInfo, 7> kKinds = {{
     {"Namespace", "v1", false},
     {"Node", "v1", false},
     {"Pod", "v1", true},
     {"Service", "v1", true},
     {"EndpointSlice", "discovery.k8s.io/v1", true},
     {"NetworkPolicy", "networking.k8s.io/v1", true},
+    {"ServiceCIDR", "networking.k8s.io/v1", false},
 }};
 
 const KindInfo& info(Kind kind) {
@@ -164,6 +165,9 @@ class Decoder {
       }
       case Kind::kNetworkPolicy:
         decoded.object = decode_policy(root, metadata);
+        break;
+      case Kind::kServiceCidr:
+        decoded.object = decode_service_cidr(root, metadata);
         break;
     }
     return true;

@@ -44,6 +44,12 @@ model::Node decode_node(const Field& root, const Metadata& metadata) {
   node.labels = metadata.labels;
   const Field spec = root.map("spec");
   const Field status = root.map("status");
+  const Field object = root.map("metadata");
+  node.deleting = static_cast<bool>(object["deletionTimestamp"]);
+  const Field taints = spec["taints"];
+  taints.lenient().each_map([&](const Field& item) {
+    if (auto key = item["key"].string()) node.taints.push_back(std::move(*key));
+  });
   const Field cidrs = spec["podCIDRs"];
   const Field cidr = spec["podCIDR"];
   cidrs.each([&](const Field& item) {

@@ -19,6 +19,7 @@ model::Pod decode_pod(const Field& root, const Metadata& metadata);
 model::Service decode_service(const Field& root, const Metadata& metadata);
 /// nullopt: a slice of host names, which is left out (S4).
 std::optional<model::EndpointSlice> decode_slice(const Field& root, const Metadata& metadata);
+model::ServiceCidr decode_service_cidr(const Field& root, const Metadata& metadata);
 model::NetworkPolicy decode_policy(const Field& root, const Metadata& metadata);
 /// What a refused policy does until it is readable: isolates, allows nothing. The selector and the directions
 /// are its own where these are readable, else every pod of the namespace and both directions.

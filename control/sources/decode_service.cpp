@@ -220,6 +220,18 @@ void decode_endpoint(const Field& item, model::EndpointSlice& slice) {
 
 }  // namespace
 
+model::ServiceCidr decode_service_cidr(const Field& root, const Metadata& metadata) {
+  model::ServiceCidr result;
+  result.name = metadata.name.name;
+  const Field spec = root.map("spec");
+  const Field cidrs = spec["cidrs"];
+  if (!cidrs) cidrs.refuse("missing, expected a list of CIDRs");
+  cidrs.each([&](const Field& item) {
+    if (const auto cidr = item.cidr()) result.cidrs.push_back(*cidr);
+  });
+  return result;
+}
+
 std::optional<model::EndpointSlice> decode_slice(const Field& root, const Metadata& metadata) {
   model::EndpointSlice slice;
   slice.name = metadata.name;
@@ -240,6 +252,10 @@ std::optional<model::EndpointSlice> decode_slice(const Field& root, const Metada
     port.port = decode_port(item["port"], 0);
     if (port.port != 0) slice.ports.push_back(std::move(port));  // S4
   });
+  const Field object = root.map("metadata");
+  const Field annotations = object["annotations"];
+  const Field optional = annotations.lenient();
+  slice.last_change = optional["endpoints.kubernetes.io/last-change-trigger-time"].time();  // S59
   if (!choice) return slice;
   const Field endpoints = root["endpoints"];
   endpoints.each_map([&](const Field& item) { decode_endpoint(item, slice); });

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "control/sources/timestamp.h"
+
 namespace bpfnet::sources {
 namespace {
 
@@ -181,6 +183,14 @@ std::optional<Address> Field::address() const {
     if (const auto address = Address::parse(trim(*text), true)) return *address;
   }
   refuse(fmt::format("is {}, expected an IP address", shown()));
+  return {};
+}
+
+std::optional<std::chrono::system_clock::time_point> Field::time() const {
+  const auto text = string();
+  if (!text) return {};
+  if (const auto time = parse_time(trim(*text))) return time;
+  refuse(fmt::format("is {}, expected a time such as 2026-01-31T12:00:00Z", shown()));
   return {};
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -56,6 +57,8 @@ class Field {
   [[nodiscard]] std::optional<Address> address() const;
   /// A prefix `address/length`, as sloppy.
   [[nodiscard]] std::optional<Cidr> cidr() const;
+  /// A point in time as RFC 3339 writes it.
+  [[nodiscard]] std::optional<std::chrono::system_clock::time_point> time() const;
 
   /// Calls `use(item)` for every item of a list; complains if it is something else.
   template <typename Use>

@@ -7,7 +7,7 @@
 namespace bpfnet::sources {
 
 /// The kinds of objects that a source delivers.
-enum class Kind { kNamespace, kNode, kPod, kService, kEndpointSlice, kNetworkPolicy };
+enum class Kind { kNamespace, kNode, kPod, kService, kEndpointSlice, kNetworkPolicy, kServiceCidr };
 std::string_view to_string(Kind kind);
 
 /// What a mistake costs.

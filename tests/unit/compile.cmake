@@ -1,4 +1,5 @@
-bpfnet_test(compile_services_test SOURCES compile_services_test.cpp compile_service_driver_test.cpp
+bpfnet_test(compile_services_test SOURCES compile_services_test.cpp compile_ways_in_test.cpp
+          compile_host_ports_test.cpp compile_service_driver_test.cpp
   DEPS bpfnet_compile LABELS unit)
 bpfnet_test(compile_policy_test SOURCES compile_policy_test.cpp compile_policy_numbers_test.cpp compile_lookup.cpp
   DEPS bpfnet_compile LABELS unit)
@@ -8,3 +9,5 @@ bpfnet_test(compile_fuzz_test
   DEPS bpfnet_compile LABELS unit TIMEOUT 600)
 bpfnet_test(compile_golden_test SOURCES compile_golden_test.cpp DEPS bpfnet_compile bpfnet_sources LABELS unit)
 target_compile_definitions(compile_golden_test PRIVATE BPFNET_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
+# The same by files: manifests are changed, what is compiled follows.
+bpfnet_test(compile_live_test SOURCES compile_live_test.cpp DEPS bpfnet_compile bpfnet_sources LABELS unit)

@@ -68,6 +68,7 @@ struct Store {
   void operator()(model::Pod object) const { state.pods[object.name] = std::move(object); }
   void operator()(model::Service object) const { state.services[object.name] = std::move(object); }
   void operator()(model::EndpointSlice object) const { state.slices[object.name] = std::move(object); }
+  void operator()(model::ServiceCidr object) const { state.service_cidrs[object.name] = std::move(object); }
   void operator()(model::NetworkPolicy object) const { state.policies[object.name] = std::move(object); }
 };
 

@@ -25,7 +25,8 @@ TEST(ServiceCompiler, AChangeReportsTheFrontendsItChanged) {
   const auto update = [&](const ServiceChanges& changes) {
     return compiler.update(cluster.state, cluster.node, cluster.endpoints, changes);
   };
-  EXPECT_THAT(update({.everything = true}), ElementsAre(at("10.96.0.1", 80)));
+  const FrontendAddress mark{test::ip("10.96.0.1")};  // S32
+  EXPECT_THAT(update({.everything = true}), ElementsAre(mark, at("10.96.0.1", 80)));
   EXPECT_THAT(update({.everything = true}), IsEmpty());
 
   cluster.slice("s", {endpoint("10.0.0.2")});
@@ -33,7 +34,7 @@ TEST(ServiceCompiler, AChangeReportsTheFrontendsItChanged) {
   EXPECT_THAT(update({.slices = {test::name("default", "s")}}), IsEmpty());
 
   cluster.state.services.clear();
-  EXPECT_THAT(update({.services = {test::name("default", "web")}}), ElementsAre(at("10.96.0.1", 80)));
+  EXPECT_THAT(update({.services = {test::name("default", "web")}}), ElementsAre(mark, at("10.96.0.1", 80)));
   EXPECT_THAT(compiler.image().frontends, IsEmpty());
 }
 
@@ -46,6 +47,26 @@ TEST(ServiceCompiler, ASliceThatMovesToAnotherServiceLeavesTheFirst) {
   cluster.state.slices.at(test::name("default", "s")).service = "other";
   compiler.update(cluster.state, cluster.node, {}, {.slices = {test::name("default", "s")}});
   EXPECT_THAT(compiler.image().frontends.at(at("10.96.0.1", 80)).internal, IsEmpty());
+}
+
+TEST(ServiceCompiler, S18_ARelabelledNodeIsNoticedWithoutBeingTold) {
+  test::Cluster cluster;
+  cluster.web();
+  auto near = endpoint("10.0.0.1");
+  auto far = endpoint("10.0.0.2");
+  near.for_zones = {"zone-a"};
+  far.for_zones = {"zone-b"};
+  cluster.slice("s", {near, far});
+  ServiceCompiler compiler;
+  compiler.update(cluster.state, cluster.node, {}, {.everything = true});
+  auto& self = cluster.state.nodes["here"];
+  self.labels["unrelated"] = "x";
+  cluster.state.nodes["other"].labels["topology.kubernetes.io/zone"] = "zone-b";
+  EXPECT_THAT(compiler.update(cluster.state, cluster.node, {}, {}), IsEmpty());
+  self.labels["topology.kubernetes.io/zone"] = "zone-b";
+  EXPECT_THAT(compiler.update(cluster.state, cluster.node, {}, {}), ElementsAre(at("10.96.0.1", 80)));
+  EXPECT_THAT(compiler.image().frontends.at(at("10.96.0.1", 80)).internal,
+              ElementsAre(test::backend("10.0.0.2", 8080)));
 }
 
 /// Random objects with a taste for the same few addresses, so that claims meet.
@@ -112,7 +133,7 @@ TEST(ServiceCompiler, OneChangeAmongTenThousandServicesIsCheap) {
   }
   ServiceCompiler compiler;
   compiler.update(cluster.state, cluster.node, {}, {.everything = true});
-  ASSERT_EQ(compiler.image().frontends.size(), 10000U);
+  ASSERT_EQ(compiler.image().frontends.size(), 20000U);
   constexpr int kTurns = 100;
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < kTurns; ++i) {

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "control/sources/decode.h"
 
 namespace bpfnet::sources {
@@ -50,6 +52,60 @@ status:
   EXPECT_EQ(joined(node.internal_ips), "192.0.2.1 2001:db8::1");
   EXPECT_EQ(joined(node.external_ips), "203.0.113.1");
   EXPECT_EQ(node.labels.at("topology.kubernetes.io/zone"), "a");
+}
+
+TEST(Decode, S55_TaintsAndTheTimeOfDeletionOfANode) {
+  const auto node = only<model::Node>(R"(apiVersion: v1
+kind: Node
+metadata: {name: n, deletionTimestamp: "2026-01-01T00:00:00Z"}
+spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule, value: "1"}, {key: other}]}
+)");
+  EXPECT_TRUE(node.deleting);
+  EXPECT_EQ(node.taints, (std::vector<std::string>{"ToBeDeletedByClusterAutoscaler", "other"}));
+  const auto plain = only<model::Node>("apiVersion: v1\nkind: Node\nmetadata: {name: n}\n");
+  EXPECT_FALSE(plain.deleting);
+  EXPECT_TRUE(plain.taints.empty());
+}
+
+TEST(Decode, S32_ServiceCidr) {
+  const auto object = only<model::ServiceCidr>(R"(apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/12, "fd00:10:96::/112"]}
+)");
+  EXPECT_EQ(object.name, "kubernetes");
+  EXPECT_EQ(joined(object.cidrs), "10.96.0.0/12 fd00:10:96::/112");
+  const auto bad =
+      decode("apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: k}\nspec: {cidrs: [x]}\n",
+             Format::kYaml);
+  ASSERT_EQ(bad.objects.size(), 1u);
+  EXPECT_FALSE(bad.objects[0].object);
+}
+
+using Nanoseconds = std::chrono::nanoseconds;
+
+std::optional<Nanoseconds> last_change(const std::string& annotation, size_t problems = 0) {
+  const auto decoded = decode(
+      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, annotations: "
+      "{endpoints.kubernetes.io/last-change-trigger-time: " +
+          annotation + "}}\naddressType: IPv4\n",
+      Format::kYaml);
+  EXPECT_EQ(decoded.objects.at(0).problems.size(), problems) << annotation;
+  const auto& slice = std::get<model::EndpointSlice>(decoded.objects.at(0).object.value());
+  if (!slice.last_change) return {};
+  return slice.last_change->time_since_epoch();
+}
+
+TEST(Decode, S59_WhenASliceChangedLast) {
+  EXPECT_EQ(last_change("\"2026-01-31T12:00:00Z\""), Nanoseconds(1769860800'000000000));
+  EXPECT_EQ(last_change("2026-01-31T12:00:00.25Z"), Nanoseconds(1769860800'250000000));
+  EXPECT_EQ(last_change("\"2026-01-31T12:00:00.123456789Z\""), Nanoseconds(1769860800'123456789));
+  EXPECT_EQ(last_change("\"2026-01-31T13:30:00+01:30\""), Nanoseconds(1769860800'000000000));
+  EXPECT_EQ(last_change("\"2024-02-29T00:00:00-00:30\""), Nanoseconds(1709166600'000000000));
+  for (const char* bad :
+       {"yesterday", "\"2026-02-30T00:00:00Z\"", "\"2026-01-31T12:00:00\"", "\"2026-01-31T12:00:00.Z\"",
+        "\"2026-01-31T12:00:00Zz\"", "\"2026-1-31T12:00:00Z\""})
+    EXPECT_FALSE(last_change(bad, 1)) << bad;
 }
 
 TEST(Decode, NodeWithTheOldPodCidrOnly) {
