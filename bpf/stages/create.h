@@ -12,6 +12,7 @@
 
 enum {
 	PORT_TRIES = 16,
+	PORT_TRIES_RANDOM = 8, /* the rest are the last one's neighbours: a range of a few ports is gone through */
 	ERR_EXIST = -17,
 	ERR_NOMEM = -12,
 	ERR_2BIG = -7,
@@ -22,6 +23,13 @@ static __always_inline __be16 random_port(void)
 	__u32 span = config.masquerade_port_last - config.masquerade_port_first + 1u;
 
 	return bpf_htons(config.masquerade_port_first + bpf_get_prandom_u32() % (span ? span : 1));
+}
+
+static __always_inline __be16 port_after(__be16 port)
+{
+	__u32 next = bpf_ntohs(port) + 1;
+
+	return bpf_htons(next > config.masquerade_port_last ? config.masquerade_port_first : next);
 }
 
 /* The tuple under which the other side answers. An echo keeps its identifier in the destination port. */
@@ -136,13 +144,13 @@ static __always_inline enum verdict insert_failed(struct packet *pkt, long error
 static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
 {
 	/* The host's own flow whose port is known to be taken must move, a masqueraded one is random at once. */
-	bool random = conn->flags & (FLOW_MASQUERADED | CONNECTION_SNAT_SELF) && pkt->key.proto != IPPROTO_SCTP;
+	bool random = conn->flags & (FLOW_MASQUERADED | CONNECTION_SNAT_SELF);
 	long error;
 
 	conn->flow.peer = pkt->key;
 	for (int i = 0; i < PORT_TRIES; i++) {
 		if (random)
-			conn->nat_port = random_port();
+			conn->nat_port = i < PORT_TRIES_RANDOM ? random_port() : port_after(conn->nat_port);
 		reply_key(&conn->reply, pkt, conn, conn->nat_port);
 		if (!random || !host_has_port(ctx, &conn->reply)) {
 			if (conn->nat_port != pkt->key.sport)
@@ -153,8 +161,6 @@ static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *
 			if (error != ERR_EXIST)
 				return insert_failed(pkt, error);
 		}
-		if (pkt->key.proto == IPPROTO_SCTP)
-			return drop(pkt, DROP_SCTP_PORT);
 		if (pkt->flags & PACKET_MIDSTREAM)
 			return drop(pkt, DROP_NO_FLOW);
 		random = true;

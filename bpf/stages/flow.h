@@ -32,6 +32,13 @@ static __always_inline bool flow_is_stale(const struct flow *flow, const struct 
 	return state && state->generation != flow->backend_generation;
 }
 
+/* A UDP flow to what was no service when it began: once a tick it is asked whether it is one now (S47). */
+static __always_inline bool flow_may_join(const struct flow *flow, const struct packet *pkt)
+{
+	return pkt->key.proto == IPPROTO_UDP && !(flow->flags & (FLOW_SERVICE | FLOW_IS_REPLY)) &&
+	       flow->last_seen != tick_now();
+}
+
 /* Where a flow may enter is part of it. What enters from the outside or the host has no fixed place, but a
  * pod's veth is none: a pod cannot join a connection of others by forging their tuple. */
 static __always_inline bool flow_enters_here(const struct flow *flow, const struct packet *pkt, __u32 ifindex)
@@ -55,7 +62,7 @@ static __always_inline bool flow_is_settled(const struct flow *flow, const struc
 		return false;
 	if (!state_is_settled(flow, pkt) || !flow_enters_here(flow, pkt, ifindex))
 		return false;
-	return flow_is_judged(flow) && !flow_is_stale(flow, pkt);
+	return flow_is_judged(flow) && !flow_is_stale(flow, pkt) && !flow_may_join(flow, pkt);
 }
 
 /* The stage. NEXT: no flow, or one that must be looked at more closely. */

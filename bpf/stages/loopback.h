@@ -4,8 +4,8 @@
 #ifndef BPFNET_STAGES_LOOPBACK_H
 #define BPFNET_STAGES_LOOPBACK_H
 
+#include "bpf/stages/frontend.h"
 #include "bpf/stages/parse_any.h"
-#include "bpf/stages/uplink.h"
 #include "bpf/verdict.h"
 
 /* Known, or the beginning of a connection to a frontend: on lo every address is local. */
@@ -19,7 +19,7 @@ __weak __noinline int from_loopback(struct packet *pkt)
 		return flow_find(&pkt->key) ? VERDICT_NEXT : pass(pkt);
 	if (!(pkt->flags & PACKET_NO_FLOW))
 		return VERDICT_NEXT;
-	if (pkt->flags & PACKET_MIDSTREAM || !is_frontend(&pkt->key, true))
+	if (pkt->flags & PACKET_MIDSTREAM || !is_frontend(&pkt->key, ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT))
 		return pass(pkt);
 	return VERDICT_NEXT;
 }

@@ -11,6 +11,7 @@
 #include "bpf/lib/addr.h"
 #include "bpf/lib/checksum.h"
 #include "bpf/lib/mac.h"
+#include "bpf/stages/sctp.h"
 #include "bpf/verdict.h"
 
 /* What the rewrite changed, as checksum differences. */
@@ -160,14 +161,27 @@ static __always_inline __u32 rewrite_checksum_field(const struct packet *pkt, __
 	return 0;
 }
 
+static __always_inline enum verdict rewrite_sctp(struct __sk_buff *ctx, struct packet *pkt,
+						 const struct flow *flow)
+{
+	__be16 before[2] = { pkt->key.sport, pkt->key.dport }, after[2] = { flow->peer.dport, flow->peer.sport };
+	__u32 from, to;
+
+	__builtin_memcpy(&from, before, sizeof(from));
+	__builtin_memcpy(&to, after, sizeof(to));
+	return from == to ? VERDICT_NEXT : sctp_checksum(ctx, pkt, from, to);
+}
+
 /* The helper knows what the checksum is. It takes the addresses off CHECKSUM_COMPLETE. */
 static __always_inline enum verdict rewrite_checksum(struct __sk_buff *ctx, struct packet *pkt,
-						     const struct rewrite *change)
+						     const struct flow *flow, const struct rewrite *change)
 {
 	__u32 addresses = csum_fold32(change->addresses), ports = csum_fold32(change->ports);
 	__u64 flags;
 	__u32 field = rewrite_checksum_field(pkt, &flags);
 
+	if (pkt->l4_proto == IPPROTO_SCTP)
+		return rewrite_sctp(ctx, pkt, flow);
 	if (!field)
 		return VERDICT_NEXT;
 	/* IPv4's ICMP checksum does not cover addresses. */
@@ -215,7 +229,7 @@ static __always_inline enum verdict rewrite(struct __sk_buff *ctx, struct packet
 	if (transport && !rewrite_l4(data, end, pkt, flow, &change))
 		return drop(pkt, DROP_TRUNCATED);
 	helped = transport && !rewrite_checksum_inline(data, end, pkt, &change);
-	if (helped && rewrite_checksum(ctx, pkt, &change) != VERDICT_NEXT)
+	if (helped && rewrite_checksum(ctx, pkt, flow, &change) != VERDICT_NEXT)
 		return VERDICT_DROP;
 	rewrite_complete(ctx, pkt, &change, transport, helped);
 	return VERDICT_NEXT;

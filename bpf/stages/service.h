@@ -2,36 +2,12 @@
 #ifndef BPFNET_STAGES_SERVICE_H
 #define BPFNET_STAGES_SERVICE_H
 
-#include "bpf/lib/identity.h"
 #include "bpf/connection.h"
+#include "bpf/lib/identity.h"
+#include "bpf/stages/affinity.h"
+#include "bpf/stages/echo.h"
+#include "bpf/stages/frontend.h"
 #include "bpf/verdict.h"
-
-/* The frontend of V:vp: its exact address first, else any local address that is open for NodePorts. */
-static __always_inline struct frontend *frontend_find(const struct flow_key *tuple, bool any_local)
-{
-	struct frontend_key key = {
-		.addr = tuple->daddr,
-		.port = tuple->dport,
-		.proto = tuple->proto,
-		.scope = SCOPE_ADDRESS,
-		.net = tuple->net,
-	};
-	struct frontend *frontend = bpf_map_lookup_elem(&frontends, &key);
-
-	if (frontend || !any_local)
-		return frontend;
-	key.scope = SCOPE_ANY_LOCAL;
-	if (addr_is_v4(&tuple->daddr))
-		key.addr.w[3] = 0;
-	else
-		__builtin_memset(&key.addr, 0, sizeof(key.addr));
-	return bpf_map_lookup_elem(&frontends, &key);
-}
-
-static __always_inline bool proto_has_ports(__u8 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
-}
 
 /* loadBalancerSourceRanges (S39): a set holds what may begin a connection, whoever the client is. */
 static __always_inline bool source_is_allowed(const struct packet *pkt, const struct frontend *frontend)
@@ -45,6 +21,29 @@ static __always_inline bool source_is_allowed(const struct packet *pkt, const st
 	return !frontend->source_set || bpf_map_lookup_elem(&source_ranges, &key);
 }
 
+/* Of the block's n-th port the backend's n-th answers. */
+static __always_inline __be16 backend_port(const struct packet *pkt, const struct frontend *frontend,
+					   const struct backend_slot *backend)
+{
+	if (!(frontend->flags & FRONTEND_PORT_RANGE))
+		return backend->port;
+	return bpf_htons(bpf_ntohs(backend->port) + bpf_ntohs(pkt->key.dport) - frontend->range_first);
+}
+
+/* The slot of a run that answers: the one the client is bound to, else any (S29). */
+static __always_inline struct backend_slot *slot_choose(struct packet *pkt, const struct frontend *frontend,
+							__u32 first, __u32 count)
+{
+	bool affinity = frontend->flags & FRONTEND_AFFINITY;
+	int known = affinity ? affinity_find(pkt, first, count, frontend->affinity_ticks) : -1;
+	__u32 index = known >= 0 ? known : first + bpf_get_prandom_u32() % count;
+	struct backend_slot *slot = bpf_map_lookup_elem(&backend_slots, &index);
+
+	if (slot && affinity && known < 0)
+		affinity_remember(pkt, slot->backend, slot->generation);
+	return slot;
+}
+
 /* Pods, here and elsewhere, and the host's processes use the inner run (S20-S23). */
 static __always_inline enum verdict backend_choose(struct packet *pkt, struct connection *conn,
 						   const struct frontend *frontend)
@@ -54,7 +53,6 @@ static __always_inline enum verdict backend_choose(struct packet *pkt, struct co
 	__u32 first = inside ? frontend->first : frontend->ext_first;
 	__u32 silent = inside ? FRONTEND_DROP_EMPTY : FRONTEND_DROP_EMPTY_EXT;
 	struct backend_slot *backend;
-	__u32 index;
 
 	pkt->service = frontend->service;
 	if (pkt->flags & PACKET_MIDSTREAM)
@@ -65,34 +63,37 @@ static __always_inline enum verdict backend_choose(struct packet *pkt, struct co
 		return drop(pkt, DROP_NO_LOCAL_BACKEND);
 	if (!count)
 		return reject(pkt, DROP_NO_BACKEND);
-	index = first + bpf_get_prandom_u32() % count;
-	backend = bpf_map_lookup_elem(&backend_slots, &index);
+	backend = slot_choose(pkt, frontend, first, count);
 	if (!backend || !backend->backend)
 		return drop(pkt, DROP_NOT_CONFIGURED);
-	conn->backend = backend->addr;
-	conn->backend_port = backend->port;
+	pkt->backend = conn->backend = backend->addr;
+	pkt->backend_port = conn->backend_port = backend_port(pkt, frontend, backend);
 	conn->backend_id = backend->backend;
 	conn->generation = backend->generation;
 	conn->flags |= FLOW_SERVICE;
-	if (pkt->key.proto == IPPROTO_SCTP && backend->port != pkt->key.dport)
-		return drop(pkt, DROP_SCTP_PORT);
-	pkt->backend = backend->addr;
-	pkt->backend_port = backend->port;
 	return VERDICT_NEXT;
 }
 
-/* No frontend. Within a service range that is an error: a live address without that port refuses, an
- * address that no service has stays silent (S32). A live address is marked by a frontend of port 0. */
-static __always_inline enum verdict service_unknown(struct packet *pkt, __u32 cidr_flags)
+/* No frontend, and V is no pod's and no node's. The address of a live service answers an echo; a cluster IP
+ * refuses the ports it does not serve, and what no service has in a service range stays silent (S32). Ports
+ * of a load balancer that are not the service's may be somebody else's. */
+static __always_inline enum verdict service_unknown(struct __sk_buff *ctx, struct packet *pkt,
+						    const struct party *v)
 {
-	struct frontend_key key = { .addr = pkt->key.daddr, .net = pkt->key.net };
+	bool cluster_ip = false;
+	struct frontend *live;
 
-	if (!(cidr_flags & CIDR_SERVICE))
+	if (v->flags)
 		return VERDICT_NEXT;
-	if (proto_has_ports(pkt->key.proto) && !(pkt->flags & PACKET_MIDSTREAM) &&
-	    bpf_map_lookup_elem(&frontends, &key))
-		return reject(pkt, DROP_NO_SERVICE);
-	return drop(pkt, DROP_NO_SERVICE);
+	live = live_address_find(&pkt->key);
+	if (live) {
+		if (is_echo_request(pkt))
+			return echo_answer(ctx, pkt);
+		cluster_ip = live->flags & FRONTEND_CLUSTER_IP;
+		if (cluster_ip && proto_has_ports(pkt->key.proto) && !(pkt->flags & PACKET_MIDSTREAM))
+			return reject(pkt, DROP_NO_SERVICE);
+	}
+	return cluster_ip || v->cidr_flags & CIDR_SERVICE ? drop(pkt, DROP_NO_SERVICE) : VERDICT_NEXT;
 }
 
 /* Sets B:bp. */
@@ -108,10 +109,10 @@ __weak __noinline int service(struct __sk_buff *ctx, struct packet *pkt, struct 
 	conn->backend = pkt->key.daddr;
 	conn->backend_port = pkt->key.dport;
 	if (!(v.flags & ADDRESS_POD) && proto_has_ports(pkt->key.proto))
-		frontend = frontend_find(&pkt->key, v.flags & ADDRESS_NODE_PORT);
+		frontend = frontend_find(&pkt->key, v.flags);
 	if (frontend)
 		return backend_choose(pkt, conn, frontend);
-	return service_unknown(pkt, v.cidr_flags);
+	return service_unknown(ctx, pkt, &v);
 }
 
 #endif

@@ -3,6 +3,7 @@
 #define BPFNET_STAGES_TRACK_H
 
 #include "bpf/stages/flow.h"
+#include "bpf/stages/frontend.h"
 #include "bpf/stages/slots.h"
 #include "bpf/verdict.h"
 
@@ -45,6 +46,21 @@ static __always_inline bool flow_is_reused(const struct flow *flow, const struct
 	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
 }
 
+/* Has the destination become a service that has backends? */
+__weak __noinline int joins_service(struct packet *pkt)
+{
+	struct address_info *info;
+	struct frontend *frontend;
+
+	if (!pkt)
+		return 0;
+	info = address_find(&pkt->key.daddr, pkt->key.net);
+	if (info && info->flags & ADDRESS_POD)
+		return 0;
+	frontend = frontend_find(&pkt->key, info ? info->flags : 0);
+	return frontend && (frontend->count || frontend->ext_count);
+}
+
 /* NEXT: there is no flow, or none any more. */
 __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 {
@@ -56,7 +72,8 @@ __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!flow)
 		return VERDICT_NEXT;
 	peer = bpf_map_lookup_elem(&flows, &flow->peer);
-	if (!peer || flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt)) {
+	if (!peer || flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
+	    (flow_may_join(flow, pkt) && joins_service(pkt))) {
 		pair_remove(flow->slot);
 		return VERDICT_NEXT;
 	}

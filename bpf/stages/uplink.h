@@ -2,19 +2,14 @@
 #ifndef BPFNET_STAGES_UPLINK_H
 #define BPFNET_STAGES_UPLINK_H
 
-#include "bpf/stages/service.h"
 #include "bpf/connection.h"
+#include "bpf/stages/frontend.h"
 #include "bpf/verdict.h"
 
 /* Frames for other machines, broadcasts and multicasts of the link are not ours to route. */
 static __always_inline enum verdict addressed_to_us(struct __sk_buff *ctx, struct packet *pkt)
 {
 	return ctx->pkt_type ? pass(pkt) : VERDICT_NEXT; /* PACKET_HOST is 0 */
-}
-
-static __always_inline bool is_frontend(const struct flow_key *tuple, bool any_local)
-{
-	return proto_has_ports(tuple->proto) && frontend_find(tuple, any_local);
 }
 
 /* An unknown flow from the wire: for a pod here or for a service, or else the stack's. */
@@ -28,13 +23,15 @@ __weak __noinline int for_us(struct packet *pkt)
 	info = address_find(&pkt->key.daddr, pkt->key.net);
 	if (info && info->flags & ADDRESS_LOCAL_POD)
 		return VERDICT_NEXT;
-	if (is_frontend(&pkt->key, info && info->flags & ADDRESS_NODE_PORT))
+	if (is_frontend(&pkt->key, info ? info->flags : 0))
 		return VERDICT_NEXT;
 	if (info)
 		return pass(pkt);
 	/* A service range that is routed to us: what no service has is dropped or refused there. */
 	cidr = cidr_find(&pkt->key.daddr, pkt->key.net);
-	return cidr && cidr->flags & CIDR_SERVICE ? VERDICT_NEXT : pass(pkt);
+	if (cidr && cidr->flags & CIDR_SERVICE)
+		return VERDICT_NEXT;
+	return concerns_live_address(pkt) ? VERDICT_NEXT : pass(pkt);
 }
 
 /* A new flow of the host's own, by its uplink: ours only when it is for a service, or when a masqueraded pod
@@ -49,7 +46,7 @@ __weak __noinline int host_departure(struct packet *pkt, struct connection *conn
 	if (pkt->flags & PACKET_MIDSTREAM || addr_is_multicast(&pkt->key.daddr))
 		return pass(pkt);
 	info = address_find(&pkt->key.daddr, pkt->key.net);
-	if (is_frontend(&pkt->key, info && info->flags & ADDRESS_NODE_PORT))
+	if (is_frontend(&pkt->key, info ? info->flags : 0) || (!info && concerns_live_address(pkt)))
 		return VERDICT_NEXT;
 	key_reverse(&reply, &pkt->key);
 	if (!bpf_map_lookup_elem(&flows, &reply))

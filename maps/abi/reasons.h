@@ -28,7 +28,7 @@
 	X(20, FRAGMENT_UNKNOWN, "fragment-unknown", "A later fragment whose first one was not seen.")         \
 	X(21, ICMP_UNRELATED, "icmp-unrelated", "An ICMP error about a packet of no known flow.")             \
 	X(22, MULTICAST, "multicast", "Multicast and broadcast are not routed.")                              \
-	X(23, SCTP_PORT, "sctp-port", "SCTP whose port would have to be translated.")                         \
+	X(23, SCTP_PORT, "sctp-port", "A fragment of SCTP whose port would have to be translated.")           \
 	X(24, REWRITE_FAILED, "rewrite-failed", "A helper refused to change the packet.")                     \
 	X(25, NOT_CONFIGURED, "not-configured", "A map has no record that the packet needs.")                 \
 	X(26, NO_MEMORY, "no-memory", "The kernel had no memory for a flow entry.")                           \

@@ -3,6 +3,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <set>
+
 #include "maps/convert.h"
 #include "tests/support/fixture.h"
 
@@ -94,6 +96,36 @@ TEST_P(Masquerade, TwoPodsNeverShareAPort) {
   EXPECT_NE(first.packet.at<Udp>().sport, second.packet.at<Udp>().sport);
 }
 
+// S28: any port of the range, and none more often than others.
+TEST_P(Masquerade, PortsAreSpreadOverTheWholeRange) {
+  auto& wide = pooled_node(1, ports(1024, 65535));
+  std::map<int, int> eighths;
+  for (uint16_t sport = 1; sport <= 100; ++sport) {
+    const auto run = out_of(wide, 1, who().client, Packet(Udp{.sport = sport, .dport = 53}));
+    ++eighths[run.packet.at<Udp>().sport >> 13];
+  }
+  EXPECT_EQ(eighths.size(), 8U);
+  for (const auto& [eighth, count] : eighths) EXPECT_LT(count, 40) << "eighth " << eighth;
+}
+
+// S28: one free port among those taken is found.
+TEST_P(Masquerade, TheLastFreePortIsFound) {
+  auto& small = pooled_node(1, ports(40000, 40007));
+  std::set<uint16_t> taken;
+  for (uint16_t sport = 1; sport <= 8; ++sport) {
+    const auto run = out_of(small, 1, who().client, Packet(Udp{.sport = sport, .dport = 53}));
+    ASSERT_EQ(run.verdict(), VERDICT_TO_NEXT_HOP) << sport;
+    taken.insert(run.packet.at<Udp>().sport);
+  }
+  EXPECT_EQ(taken.size(), 8U);
+  EXPECT_EQ(*taken.begin(), 40000);
+  EXPECT_EQ(*taken.rbegin(), 40007);
+  EXPECT_THAT(out_of(small, 1, who().client, Packet(Udp{.sport = 9, .dport = 53})), Drops(DROP_NO_PORT));
+  // Towards another peer the same ports are free.
+  EXPECT_EQ(out_of(small, 1, who().client, Packet(Udp{.sport = 9, .dport = 54})).verdict(),
+            VERDICT_TO_NEXT_HOP);
+}
+
 TEST_P(Masquerade, NoPortLeft) {
   auto& small = pooled_node(1, ports(40000, 40000));
   EXPECT_EQ(out_of(small, 1, who().client, Packet(Udp{.sport = 5, .dport = 53})).verdict(),
@@ -105,16 +137,26 @@ TEST_P(Masquerade, NoPortLeft) {
 
 // S28: a port of the range which a host process uses is not taken.
 TEST_P(Masquerade, APortOfAHostSocketIsNotTaken) {
-  auto& small = pooled_node(1, ports(40000, 40000));
-  const Netns::Inside inside(small.netns());
-  const Fd socket(::socket(who().v4() ? AF_INET : AF_INET6, SOCK_DGRAM, 0));
-  sockaddr_in6 any{};
-  any.sin6_family = who().v4() ? AF_INET : AF_INET6;
-  any.sin6_port = htons(40000);
-  ASSERT_EQ(
-      ::bind(socket.get(), reinterpret_cast<sockaddr*>(&any), who().v4() ? sizeof(sockaddr_in) : sizeof(any)),
-      0);
-  EXPECT_THAT(out_of(small, 1, who().client, Packet(Udp{.sport = 5, .dport = 53})), Drops(DROP_NO_PORT));
+  for (const bool tcp : {false, true}) {
+    auto& small = pooled_node(1, ports(40000, 40001));
+    const Netns::Inside inside(small.netns());
+    const Fd socket(::socket(who().v4() ? AF_INET : AF_INET6, tcp ? SOCK_STREAM : SOCK_DGRAM, 0));
+    sockaddr_in6 any{};
+    any.sin6_family = who().v4() ? AF_INET : AF_INET6;
+    any.sin6_port = htons(40000);
+    ASSERT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&any),
+                     who().v4() ? sizeof(sockaddr_in) : sizeof(any)),
+              0);
+    ASSERT_TRUE(!tcp || ::listen(socket.get(), 1) == 0);
+    const auto send = [&](uint16_t sport) {
+      return out_of(
+          small, 1, who().client,
+          tcp ? Packet(Tcp{.sport = sport, .dport = 53}) : Packet(Udp{.sport = sport, .dport = 53}));
+    };
+    const auto run = send(5);
+    EXPECT_EQ(tcp ? run.packet.at<Tcp>().sport : run.packet.at<Udp>().sport, 40001);
+    EXPECT_THAT(send(6), Drops(DROP_NO_PORT));
+  }
 }
 
 TEST_P(Masquerade, FlowIsMarkedAndItsPairAgrees) {
@@ -133,18 +175,6 @@ TEST_P(Masquerade, OffByConfiguration) {
   const auto run = out_of(pooled_node(1, config), 1, who().client, Packet(Udp{.sport = 5, .dport = 53}));
   EXPECT_THAT(run.packet, IsPacket(Ip{.src = who().client, .dst = who().outside, .ttl = 63} /
                                    Udp{.sport = 5, .dport = 53}));
-}
-
-// Only the address is translated: an SCTP checksum covers the ports and not the addresses.
-TEST_P(Masquerade, SctpKeepsItsPort) {
-  EXPECT_THAT(out(Packet(Sctp{.sport = 5, .dport = 6})),
-              Sends(VERDICT_TO_NEXT_HOP,
-                    Ip{.src = who().node1, .dst = who().outside, .ttl = 63} / Sctp{.sport = 5, .dport = 6}));
-}
-
-TEST_P(Masquerade, SctpWhosePortIsTakenIsRefused) {
-  out(Packet(Sctp{.sport = 5, .dport = 6}));
-  EXPECT_THAT(out_of(node(), 2, who().server, Packet(Sctp{.sport = 5, .dport = 6})), Drops(DROP_SCTP_PORT));
 }
 
 // The host's own flow to the same peer must not take over the port which a pod holds.

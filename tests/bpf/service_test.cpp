@@ -124,15 +124,6 @@ TEST_P(Service, UnallocatedServiceAddress) {
   EXPECT_EQ(from_client(pick("10.96.9.9", "fd00:10:96::99"), syn_).reason(), DROP_NO_SERVICE);
 }
 
-// S32: a live ClusterIP refuses ports it does not serve.
-TEST_P(Service, OtherPortOfALiveClusterIpIsRefused) {
-  add_web({{who().server, kServerPort}});
-  node().add_service({.address = who().vip, .port = 0, .proto = 0, .backends = {}});
-  const auto run = from_client(who().vip, Packet(Udp{.sport = 5, .dport = 81}));
-  EXPECT_EQ(run.reason(), DROP_NO_SERVICE);
-  EXPECT_THAT(run, IsIcmp(who().v4() ? 3 : 1, who().v4() ? 3 : 4));
-}
-
 // S7: the same port number of another protocol is not this service.
 TEST_P(Service, OtherProtocolOfTheSamePortIsNotServed) {
   add_web({{who().server, kServerPort}});
@@ -147,27 +138,6 @@ TEST_P(Service, EstablishedConnectionsOutliveTheService) {
               HasVerdict(VERDICT_TO_ENDPOINT));
 }
 
-// S45: a UDP flow whose backend went away moves with its next packet.
-TEST_P(Service, StaleUdpFlowMovesToALiveBackend) {
-  node().add_service({.address = who().vip, .port = 53, .proto = 17, .backends = {{who().server, 1}}});
-  const Packet query = Packet(Udp{.sport = 5, .dport = 53});
-  EXPECT_EQ(from_client(who().vip, query).packet.at<Udp>().dport, 1);
-  must(node().maps().backend_states.put(1, {.generation = 2}));
-  node().add_service({.address = who().vip, .port = 53, .proto = 17, .backends = {{who().server, 2}}});
-  EXPECT_EQ(from_client(who().vip, query).packet.at<Udp>().dport, 2);
-  EXPECT_EQ(node().flows().size(), 2U);
-}
-
-TEST_P(Service, AnswersOfAMovedUdpBackendStillArrive) {
-  node().add_service({.address = who().vip, .port = 53, .proto = 17, .backends = {{who().server, 1}}});
-  from_client(who().vip, Packet(Udp{.sport = 5, .dport = 53}));
-  must(node().maps().backend_states.put(1, {.generation = 2}));
-  const Packet answer =
-      from_pod(2) / Ip{.src = who().server, .dst = who().client} / Udp{.sport = 1, .dport = 5};
-  EXPECT_THAT(node().run(HOOK_from_pod, "pod2", answer).packet,
-              IsPacket(Ip{.src = who().vip, .dst = who().client, .ttl = 63} / Udp{.sport = 53, .dport = 5}));
-}
-
 // S33: TCP is never cut.
 TEST_P(Service, StaleTcpFlowStays) {
   add_web({{who().server, 1}});
@@ -175,22 +145,6 @@ TEST_P(Service, StaleTcpFlowStays) {
   must(node().maps().backend_states.put(1, {.generation = 2}));
   const auto run = from_client(who().vip, Packet(Tcp{.sport = kClientPort, .dport = 80, .flags = ACK}));
   EXPECT_EQ(run.packet.at<Tcp>().dport, 1);
-}
-
-// S27: a pod that reaches itself sees the node as its peer.
-TEST_P(Service, HairpinIsMasqueraded) {
-  add_web({{who().client, kServerPort}});
-  const auto run = from_client(who().vip, syn_);
-  const uint16_t port = run.packet.at<Tcp>().sport;
-  EXPECT_THAT(run, Sends(VERDICT_TO_ENDPOINT, Eth{.dst = Node::pod_mac(1), .src = node().device_mac("pod1")} /
-                                                  Ip{.src = who().node1, .dst = who().client, .ttl = 63} /
-                                                  Tcp{.sport = port, .dport = kServerPort}));
-  EXPECT_THAT(run, LeavesBy(node().ifindex("pod1")));
-  const auto reply = node().run(HOOK_from_pod, "pod1",
-                                from_pod(1) / Ip{.src = who().client, .dst = who().node1} /
-                                    Tcp{.sport = kServerPort, .dport = port, .flags = SYN | ACK});
-  EXPECT_THAT(reply.packet, IsPacket(Ip{.src = who().vip, .dst = who().client, .ttl = 63} /
-                                     Tcp{.sport = 80, .dport = kClientPort, .flags = SYN | ACK}));
 }
 
 TEST_P(Service, NodePortFromOutsideToALocalBackendKeepsTheClient) {
@@ -229,19 +183,6 @@ TEST_P(Service, NodePortOnASecondaryAddress) {
 TEST_P(Service, ClusterIpFromOutside) {
   add_web({{who().server, kServerPort}});
   EXPECT_THAT(from_outside(who().vip, syn_), HasVerdict(VERDICT_TO_ENDPOINT));
-}
-
-TEST_P(Service, SctpIsServedWhereThePortStays) {
-  node().add_service({.address = who().vip, .port = 9, .proto = 132, .backends = {{who().server, 9}}});
-  EXPECT_THAT(from_client(who().vip, Packet(Sctp{.sport = 4, .dport = 9})),
-              Sends(VERDICT_TO_ENDPOINT, Eth{.dst = Node::pod_mac(2), .src = node().device_mac("pod2")} /
-                                             Ip{.src = who().client, .dst = who().server, .ttl = 63} /
-                                             Sctp{.sport = 4, .dport = 9}));
-}
-
-TEST_P(Service, SctpPortTranslationIsRefused) {
-  node().add_service({.address = who().vip, .port = 9, .proto = 132, .backends = {{who().server, 10}}});
-  EXPECT_THAT(from_client(who().vip, Packet(Sctp{.sport = 4, .dport = 9})), Drops(DROP_SCTP_PORT));
 }
 
 // A pod which talks to a backend both directly and through the service with one port keeps both connections.
