@@ -45,6 +45,7 @@ class Agent : public cni::EndpointHooks {
   Status publish(const cni::LiveEndpoint& endpoint) override;
   Status withdraw(const ipam::EndpointRecord& endpoint) override;
   Status verify(const cni::LiveEndpoint& endpoint) override;
+  std::optional<std::string> port_holder(const ipam::HostPort& port) override;
   void reached(const cni::AttachmentKey& key, cni::AddStep step) override;
 
   /// From any thread. Missing: the agent is ending.

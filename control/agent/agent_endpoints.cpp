@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "control/agent/agent.h"
+#include "control/compile/host_ports.h"
 
 namespace bpfnet::agent {
 namespace {
@@ -76,6 +77,19 @@ Status Agent::verify(const cni::LiveEndpoint& endpoint) {
   }
   auto done = loop_->call([this, &endpoint] { return verify_maps(endpoint); });
   return done ? *done : ending();
+}
+
+std::optional<std::string> Agent::port_holder(const ipam::HostPort& port) {
+  auto holder = loop_->call([this, &port]() -> std::optional<std::string> {
+    const auto* frontend = compile::service_holding(*services_, {.host_port = port.host_port,
+                                                                 .container_port = port.container_port,
+                                                                 .protocol = port.protocol,
+                                                                 .host_ip = port.host_ip,
+                                                                 .count = port.count});
+    if (!frontend) return std::nullopt;
+    return "Service " + frontend->service;
+  });
+  return holder ? *holder : std::nullopt;  // ending: the ADD fails at its next step
 }
 
 void Agent::reached(const cni::AttachmentKey& key, cni::AddStep step) {

@@ -69,7 +69,8 @@ std::vector<compile::LocalEndpoint> Agent::local_endpoints() const {
       endpoint.host_ports.push_back({.host_port = port.host_port,
                                      .container_port = port.container_port,
                                      .protocol = port.protocol,
-                                     .host_ip = port.host_ip});
+                                     .host_ip = port.host_ip,
+                                     .count = port.count});
     local.push_back(std::move(endpoint));
   }
   return local;

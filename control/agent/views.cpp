@@ -117,6 +117,7 @@ ordered_json endpoints_view(const Snapshot& s) {
     ordered_json ports = ordered_json::array();
     for (const ipam::HostPort& port : record.host_ports)
       ports.push_back({{"hostPort", port.host_port},
+                       {"hostPortEnd", port.last()},
                        {"containerPort", port.container_port},
                        {"protocol", model::to_string(port.protocol)},
                        {"hostIp", port.host_ip ? port.host_ip->to_string() : ""}});

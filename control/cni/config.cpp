@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <tuple>
 
 #include "control/cni/environment.h"
 #include "control/cni/result.h"
@@ -94,6 +95,39 @@ model::Protocol parse_protocol(const std::string& text) {
   if (::strcasecmp(text.c_str(), "udp") == 0) return model::Protocol::kUdp;
   if (::strcasecmp(text.c_str(), "sctp") == 0) return model::Protocol::kSctp;
   reject("protocol: `{}` is none of tcp, udp and sctp", text);
+}
+
+void refuse_overlaps(const std::vector<HostPort>& by_port) {
+  for (size_t i = 0; i < by_port.size(); ++i)
+    for (size_t j = i + 1; j < by_port.size() && by_port[j].protocol == by_port[i].protocol &&
+                           by_port[j].host_port <= by_port[i].last();
+         ++j)
+      if (by_port[i].conflicts_with(by_port[j]))
+        reject("portMappings: {} is mapped twice", by_port[j].to_string());
+}
+
+/// Neighbours that differ in nothing but their ports, by the same distance, become one range: runtimes send a
+/// published range port by port. The same mapping twice counts once.
+std::vector<HostPort> coalesce(std::vector<HostPort> ports) {
+  std::ranges::sort(ports, {}, [](const HostPort& each) {
+    return std::tuple(each.protocol, each.host_ip, each.host_port, each.container_port, each.count);
+  });
+  const auto twice = std::ranges::unique(ports);
+  ports.erase(twice.begin(), twice.end());
+  std::vector<HostPort> ranges;
+  for (const HostPort& port : ports) {
+    HostPort* last = ranges.empty() ? nullptr : &ranges.back();
+    if (last && last->protocol == port.protocol && last->host_ip == port.host_ip &&
+        last->last() + 1 == port.host_port && last->container_port + last->count == port.container_port) {
+      last->count = static_cast<uint16_t>(last->count + port.count);
+    } else {
+      ranges.push_back(port);
+    }
+  }
+  std::ranges::stable_sort(ranges, {},
+                           [](const HostPort& each) { return std::pair(each.protocol, each.host_port); });
+  refuse_overlaps(ranges);
+  return ranges;
 }
 
 ResultDns parse_dns(const json& dns, std::string_view servers, std::string_view search) {
@@ -217,6 +251,7 @@ std::vector<ipam::RangeSet> parse_ranges(const json& list) {
 std::vector<HostPort> parse_port_mappings(const json& list) {
   if (!list.is_array()) reject("portMappings: not a list");
   std::vector<HostPort> ports;
+  ports.reserve(list.size());
   for (const json& entry : list) {
     if (!entry.is_object()) reject("portMappings: {} is not an object", entry.dump());
     HostPort port;
@@ -226,13 +261,15 @@ std::vector<HostPort> parse_port_mappings(const json& list) {
     if (const std::string text = text_of(entry, "hostIP"); !text.empty()) {
       port.host_ip = address_of(text, "hostIP");
     }
-    if (std::find(ports.begin(), ports.end(), port) != ports.end()) continue;
-    for (const HostPort& other : ports) {
-      if (port.conflicts_with(other)) reject("portMappings: {} is mapped twice", port.to_string());
+    if (find_any_case(entry, "hostPortEnd") != nullptr) {
+      const int64_t end = integer_of(entry, "hostPortEnd", port.host_port, 65535);
+      if (port.container_port + end - port.host_port > 65535)
+        reject("portMappings: {}-{} leads to container ports above 65535", port.to_string(), end);
+      port.count = static_cast<uint16_t>(end - port.host_port + 1);
     }
     ports.push_back(port);
   }
-  return ports;
+  return coalesce(std::move(ports));
 }
 
 std::vector<Address> parse_ips(const json& list) {

@@ -54,6 +54,11 @@ EndpointRecord new_record(const AddRequest& request, uint32_t default_mtu) {
   return record;
 }
 
+std::string owner_name(const EndpointRecord& record) {
+  return record.pod.name.empty() ? "container " + record.key.to_string()
+                                 : fmt::format("pod {} ({})", record.pod.to_string(), record.key.to_string());
+}
+
 std::vector<ResultRoute> routes_of(const AddRequest& request, const EndpointRecord& record) {
   return pod_routes(record, request.delegated ? request.delegated->routes : std::vector<Cidr>{});
 }
@@ -151,6 +156,11 @@ CniResult<void> EndpointManager::clear_leftovers(const AttachmentKey& key) {
 CniResult<void> EndpointManager::claim(EndpointRecord& record) {
   // From the look at the others to the record that claims the ports: one ADD at a time.
   const std::scoped_lock guard(claims_);
+  for (const ipam::HostPort& port : record.host_ports) {
+    if (const auto holder = hooks_.port_holder(port))
+      return refuse(ErrorCode::kHostPortTaken, "hostPort {} of {} is taken by {}", port.to_string(),
+                    owner_name(record), *holder);
+  }
   if (!record.host_ports.empty() || record.delegated_ipam) {
     auto others = store_.endpoints();
     if (!others) return other(others.error());
@@ -165,22 +175,19 @@ CniResult<void> EndpointManager::claim(EndpointRecord& record) {
 
 CniResult<void> EndpointManager::refuse_conflict(const EndpointRecord& wanted,
                                                  const EndpointRecord& present) const {
-  const auto name = [](const EndpointRecord& each) {
-    return each.pod.name.empty() ? "container " + each.key.to_string()
-                                 : fmt::format("pod {} ({})", each.pod.to_string(), each.key.to_string());
-  };
+  if (wanted.key == present.key) return {};
   for (const ipam::HostPort& ours : wanted.host_ports) {
     for (const ipam::HostPort& theirs : present.host_ports) {
       if (!ours.conflicts_with(theirs)) continue;
       return refuse(ErrorCode::kHostPortTaken, "hostPort {} of {} is taken by {}, which has {}",
-                    ours.to_string(), name(wanted), name(present), theirs.to_string());
+                    ours.to_string(), owner_name(wanted), owner_name(present), theirs.to_string());
     }
   }
   if (!wanted.delegated_ipam) return {};
   for (const Address& ip : wanted.ips) {
     if (std::find(present.ips.begin(), present.ips.end(), ip) == present.ips.end()) continue;
     return refuse(ErrorCode::kInvalidConfig, "the IPAM plugin gave {} to {}, but {} has it", ip.to_string(),
-                  name(wanted), name(present));
+                  owner_name(wanted), owner_name(present));
   }
   return {};
 }

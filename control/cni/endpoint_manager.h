@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,9 @@ class EndpointHooks {
   virtual Status withdraw(const ipam::EndpointRecord& endpoint) = 0;
   /// Whether programs and map entries are there (C13).
   virtual Status verify(const LiveEndpoint& endpoint) = 0;
+  /// Who but a pod has this port of the node, or one of the range: `Service default/web:http`; nullopt:
+  /// nobody.
+  virtual std::optional<std::string> port_holder(const ipam::HostPort& /*port*/) { return std::nullopt; }
   /// An ADD has finished `step`: for traces and timings.
   virtual void reached(const AttachmentKey& /*key*/, AddStep /*step*/) {}
 };

@@ -43,6 +43,7 @@ json ports_json(const std::vector<ipam::HostPort>& ports) {
     json entry = {{"hostPort", port.host_port},
                   {"containerPort", port.container_port},
                   {"protocol", model::to_string(port.protocol)}};
+    if (port.count > 1) entry["hostPortEnd"] = port.last();
     if (port.host_ip) entry["hostIP"] = port.host_ip->to_string();
     list.push_back(std::move(entry));
   }

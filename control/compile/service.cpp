@@ -241,9 +241,12 @@ std::optional<HealthCheck> compile_health_check(const Service& service,
 
 std::string describe(const FrontendAddress& address) {
   const auto proto = model::to_string(static_cast<model::Protocol>(address.proto));
+  const uint32_t last = address.port + (1U << (16 - address.port_bits)) - 1;
+  const std::string ports =
+      last == address.port ? std::to_string(last) : fmt::format("{}-{}", address.port, last);
   if (address.scope == SCOPE_ANY_LOCAL)
-    return fmt::format("node port {}/{} ({})", address.port, proto, name_of(address.ip.family()));
-  return fmt::format("{} port {}/{}", address.ip.to_string(), address.port, proto);
+    return fmt::format("node port {}/{} ({})", ports, proto, name_of(address.ip.family()));
+  return fmt::format("{} port {}/{}", address.ip.to_string(), ports, proto);
 }
 
 }  // namespace bpfnet::compile

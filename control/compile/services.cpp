@@ -167,6 +167,7 @@ void ServiceCompiler::install(const ObjectName& owner, FrontendList& frontends, 
 
 void ServiceCompiler::collect_warnings(const ClusterState& state) {
   image_.warnings.clear();
+  warn_of_node_ports_in_ranges();
   for (const auto& [owner, warnings] : warnings_)
     image_.warnings.insert(image_.warnings.end(), warnings.begin(), warnings.end());
   for (const FrontendAddress& address : contested_) {
@@ -180,6 +181,19 @@ void ServiceCompiler::collect_warnings(const ClusterState& state) {
                                  fmt::format("{} is claimed by {} and by {}; {} keeps it", describe(address),
                                              holder, name, holder)});
     }
+  }
+}
+
+/// A range and a NodePort in it are two addresses that do not meet as claims: the exact one is asked first.
+void ServiceCompiler::warn_of_node_ports_in_ranges() {
+  const auto published = addresses_.find(kHostPorts);
+  if (published == addresses_.end()) return;
+  for (const auto& [node_port, range] : node_ports_within(image_, published->second)) {
+    const std::string& holder = image_.frontends.at(node_port).service;
+    image_.warnings.push_back(
+        {{},
+         fmt::format("{} is claimed by {} and, in a range, by {}; {} keeps it", describe(node_port), holder,
+                     image_.frontends.at(range).service, holder)});
   }
 }
 

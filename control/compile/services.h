@@ -55,6 +55,7 @@ class ServiceCompiler {
   void install(const model::ObjectName& owner, FrontendList& frontends, std::vector<Warning> warnings,
                std::set<FrontendAddress>& changed);
   void collect_warnings(const model::ClusterState& state);
+  void warn_of_node_ports_in_ranges();
 
   ServiceImage image_;
   std::optional<ServiceContext> context_;  ///< of the last update

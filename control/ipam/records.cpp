@@ -3,11 +3,13 @@
 namespace bpfnet::ipam {
 
 std::string HostPort::to_string() const {
-  return fmt::format("{} {}:{}", model::to_string(protocol), host_ip ? host_ip->to_string() : "*", host_port);
+  const std::string first =
+      fmt::format("{} {}:{}", model::to_string(protocol), host_ip ? host_ip->to_string() : "*", host_port);
+  return count > 1 ? fmt::format("{}-{}", first, last()) : first;
 }
 
 bool HostPort::conflicts_with(const HostPort& other) const {
-  if (host_port != other.host_port || protocol != other.protocol) return false;
+  if (protocol != other.protocol || last() < other.host_port || other.last() < host_port) return false;
   if (!host_ip || !other.host_ip) return true;
   if (host_ip->family() != other.host_ip->family()) return false;
   return host_ip == other.host_ip || host_ip->is_unspecified() || other.host_ip->is_unspecified();

@@ -20,16 +20,18 @@ struct AttachmentKey {
   [[nodiscard]] std::string to_string() const { return container_id + "/" + ifname; }
 };
 
-/// A port of the node that leads to a port of one container (C21).
+/// A port of the node, or a range of them, that leads to a port of one container (C21).
 struct HostPort {
-  uint16_t host_port = 0;
-  uint16_t container_port = 0;
+  uint16_t host_port = 0;       ///< of a range: the first
+  uint16_t container_port = 0;  ///< of a range: the first
   model::Protocol protocol = model::Protocol::kTcp;
   std::optional<Address> host_ip;  ///< missing: every local address; 0.0.0.0 or ::: those of one family
+  uint16_t count = 1;              ///< ports in the range
   bool operator==(const HostPort&) const = default;
-  /// `tcp 10.0.0.1:8080`, for messages.
+  [[nodiscard]] uint16_t last() const { return static_cast<uint16_t>(host_port + count - 1); }
+  /// `TCP 10.0.0.1:8080`, `TCP *:8000-8099`, for messages.
   [[nodiscard]] std::string to_string() const;
-  /// Whether both ask for the same port of the same address.
+  /// Whether both ask for one port of one address. No address stands for all of them.
   [[nodiscard]] bool conflicts_with(const HostPort& other) const;
 };
 

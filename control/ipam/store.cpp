@@ -34,11 +34,11 @@ struct Store::Impl {
     const int64_t found = version->number(0);
     version->reset();
     if (found == kSchemaVersion) return ok();
-    if (found != 0)
+    if (found != 0 && found != 1)
       return fail("schema version {}: this program knows {}; use the newer one", found, kSchemaVersion);
     auto transaction = Transaction::begin(db.get());
     if (!transaction) return pass(transaction);
-    BPFNET_TRY(execute(db.get(), kSchema));
+    BPFNET_TRY(execute(db.get(), found == 0 ? kSchema : kFromSchema1));
     return transaction->commit();
   }
 

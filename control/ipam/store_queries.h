@@ -6,7 +6,7 @@
 // The tables of the store and every statement that touches them. Private to this directory.
 namespace bpfnet::ipam {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 // The size of the datapath's endpoints map; index 0 means none.
 inline constexpr int64_t kLastIndex = 4095;
 
@@ -27,8 +27,12 @@ CREATE TABLE blobs (name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE journal (
   id INTEGER PRIMARY KEY, kind TEXT NOT NULL, object TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
   UNIQUE (kind, object));
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 )";
+
+// 1 to 2: a line of `host_ports` may end with the number of ports in a range. The lines of 1 stay as they
+// are: one port each. The number keeps an older program from reading what it does not know.
+inline constexpr const char* kFromSchema1 = "PRAGMA user_version = 2;";
 
 enum Query : uint8_t {
   kListEndpoints,

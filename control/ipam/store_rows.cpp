@@ -20,25 +20,29 @@ std::vector<Address> split_ips(const std::string& text) {
   return ips;
 }
 
-// `6 8080 80 *` for every port, one a line.
+// `6 8080 80 *` for every port, one a line; of a range the number of ports follows: `6 8000 80 * 100`.
 std::string join_ports(const std::vector<HostPort>& ports) {
   std::string text;
   for (const HostPort& port : ports) {
-    text += fmt::format("{} {} {} {}\n", static_cast<int>(port.protocol), port.host_port, port.container_port,
+    text += fmt::format("{} {} {} {}", static_cast<int>(port.protocol), port.host_port, port.container_port,
                         port.host_ip ? port.host_ip->to_string() : "*");
+    text += port.count > 1 ? fmt::format(" {}\n", port.count) : "\n";
   }
   return text;
 }
 
 std::vector<HostPort> split_ports(const std::string& text) {
   std::vector<HostPort> ports;
-  std::istringstream words(text);
-  int protocol = 0;
-  HostPort port;
-  for (std::string ip; words >> protocol >> port.host_port >> port.container_port >> ip;) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    int protocol = 0;
+    HostPort port;
+    std::string ip;
+    if (!(words >> protocol >> port.host_port >> port.container_port >> ip)) continue;
     port.protocol = static_cast<model::Protocol>(protocol);
-    port.host_ip.reset();
     if (auto address = Address::parse(ip)) port.host_ip = *address;
+    if (uint16_t count = 0; words >> count) port.count = count;
     ports.push_back(port);
   }
   return ports;

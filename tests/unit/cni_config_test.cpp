@@ -128,6 +128,61 @@ TEST(Config, ReadsPodmansRuntimeConfig) {
                           ipam::HostPort{5353, 53, model::Protocol::kUdp, ip("127.0.0.1")}));
 }
 
+// C21: 10,000 single mappings, as Podman sends them for a published range.
+TEST(Config, NeighbouringPortMappingsAreOneRange) {
+  std::string list;
+  for (int i = 9999; i >= 0; --i)
+    list += fmt::format(R"({{"hostPort":{},"containerPort":{},"protocol":"tcp"}})", 30000 + i, 40000 + i) +
+            (i ? "," : "");
+  const std::string runtime = R"({"portMappings":[)" + list + "]}";
+  const auto begin = std::chrono::steady_clock::now();
+  const auto conf = with_runtime(runtime.c_str());
+  const auto took = std::chrono::steady_clock::now() - begin;
+  ASSERT_TRUE(conf) << conf.error().message;
+  EXPECT_THAT(conf->host_ports, ElementsAre(ipam::HostPort{30000, 40000, model::Protocol::kTcp, {}, 10000}));
+  RecordProperty("microseconds",
+                 std::to_string(std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
+  EXPECT_LT(took, std::chrono::seconds(2)) << "a few ms in a release build";
+}
+
+TEST(Config, PortMappingsAreOneRangeOnlyIfEverythingElseIsTheSame) {
+  const auto conf = with_runtime(R"({"portMappings":[
+    {"hostPort":100,"containerPort":200},{"hostPort":101,"containerPort":201},
+    {"hostPort":102,"containerPort":203},
+    {"hostPort":103,"containerPort":204,"protocol":"udp"},
+    {"hostPort":103,"containerPort":204,"hostIP":"192.0.2.1"},
+    {"hostPort":104,"containerPort":205,"hostIP":"192.0.2.1"},
+    {"hostPort":300,"containerPort":400,"hostPortEnd":309},
+    {"hostPort":310,"containerPort":410}]})");
+  ASSERT_TRUE(conf) << conf.error().message;
+  const auto tcp = model::Protocol::kTcp;
+  EXPECT_THAT(conf->host_ports,
+              testing::UnorderedElementsAre(
+                  ipam::HostPort{100, 200, tcp, {}, 2}, ipam::HostPort{102, 203, tcp, {}},
+                  ipam::HostPort{103, 204, model::Protocol::kUdp, {}},
+                  ipam::HostPort{103, 204, tcp, ip("192.0.2.1"), 2}, ipam::HostPort{300, 400, tcp, {}, 11}));
+}
+
+TEST(Config, ContradictingPortMappingsAreRefused) {
+  for (
+      const char* bad :
+      {R"([{"hostPort":80,"containerPort":1},{"hostPort":80,"containerPort":2}])",
+       R"([{"hostPort":80,"containerPort":1},{"hostPort":80,"containerPort":1,"hostIP":"192.0.2.1"}])",
+       R"([{"hostPort":80,"hostPortEnd":90,"containerPort":1},{"hostPort":85,"containerPort":2}])",
+       R"([{"hostPort":80,"hostPortEnd":90,"containerPort":1},{"hostPort":85,"containerPort":6},{"hostPort":90,"containerPort":2}])",
+       R"([{"hostPort":80,"hostPortEnd":79,"containerPort":1}])",
+       R"([{"hostPort":80,"hostPortEnd":90,"containerPort":65530}])",
+       R"([{"hostPort":80,"hostPortEnd":70000,"containerPort":1}])"}) {
+    const auto conf = with_runtime(fmt::format(R"({{"portMappings":{}}})", bad).c_str());
+    ASSERT_FALSE(conf) << bad;
+    EXPECT_EQ(conf.error().code, 7) << bad;
+    EXPECT_THAT(conf.error().message, HasSubstr("ort")) << bad;
+  }
+  EXPECT_TRUE(with_runtime(
+      R"({"portMappings":[{"hostPort":80,"containerPort":1},{"hostPort":80,"containerPort":1}]})"))
+      << "the same twice says nothing new";
+}
+
 TEST(Config, ReadsTheWholeRuntimeConfig) {
   const auto conf = with_runtime(R"({"MAC":"02:00:00:00:00:07","IPs":["10.0.0.9/24"],
     "ipRanges":[[{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.5","rangeEnd":"10.0.0.9","gateway":"10.0.0.6"}],

@@ -246,6 +246,51 @@ TEST_F(EndpointTest, AHostPortTakenNamesBothOwners) {
   added("b", b, conf);
 }
 
+TEST_F(EndpointTest, OverlappingPortRangesNameBothOwnersAndNothingIsMade) {
+  const Pod a;
+  const Pod b;
+  const auto mapping = [](const char* text) {
+    return json{{"runtimeConfig", {{"portMappings", {json::parse(text)}}}}};
+  };
+  const json range = mapping(R"({"hostPort":8000,"hostPortEnd":8099,"containerPort":8000})");
+  added("a", a, range, {{"CNI_ARGS", "K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=first"}});
+  EXPECT_EQ(store_->endpoints().value()[0].host_ports[0].count, 100);
+  const auto outcome =
+      plugin("ADD", "b", b.path(), mapping(R"({"hostPort":8099,"containerPort":80,"hostIP":"192.0.2.1"})"),
+             {{"CNI_ARGS", "K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=second"}});
+  EXPECT_EQ(code_of(outcome), 101);
+  EXPECT_THAT(message_of(outcome), HasSubstr("8099 of pod ns1/second"));
+  EXPECT_THAT(message_of(outcome), HasSubstr("taken by pod ns1/first"));
+  EXPECT_THAT(message_of(outcome), HasSubstr("8000-8099"));
+  EXPECT_EQ(devices(b.netns()), "");
+  EXPECT_EQ(store_->endpoints().value().size(), 1U);
+  added("b", b, mapping(R"({"hostPort":8100,"containerPort":80})"));
+}
+
+TEST_F(EndpointTest, APortThatAServiceHasIsRefusedInItsName) {
+  const Pod a;
+  const json conf =
+      json::parse(R"({"runtimeConfig":{"portMappings":[{"hostPort":30080,"containerPort":80}]}})");
+  datapath_->services_port = 30080;
+  const auto outcome = plugin("ADD", "a", a.path(), conf);
+  EXPECT_EQ(code_of(outcome), 101);
+  EXPECT_THAT(message_of(outcome), HasSubstr("30080 of container a/eth0 is taken by Service default/web"));
+  EXPECT_EQ(devices(a.netns()), "");
+  EXPECT_EQ(leftovers(), "");
+  datapath_->services_port = 0;
+  added("a", a, conf);
+}
+
+TEST_F(EndpointTest, ARepeatedAddOfTheSameContainerMeetsItsOwnPortsOnly) {
+  const Pod first;
+  const json conf =
+      json::parse(R"({"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80}]}})");
+  added("a", first, conf);
+  ASSERT_EQ(code_of(plugin("DEL", "a", first.path())), 0);
+  const Pod second;
+  added("a", second, conf);
+}
+
 TEST_F(EndpointTest, HostPortsOfDifferentHostIpOrProtocolCoexist) {
   const char* mappings[] = {R"({"hostPort":54321,"containerPort":80,"hostIP":"127.0.0.1"})",
                             R"({"hostPort":54321,"containerPort":80,"hostIP":"192.0.2.1"})",

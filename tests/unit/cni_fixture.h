@@ -26,12 +26,17 @@ class FakeDatapath final : public EndpointHooks {
   Status publish(const LiveEndpoint& endpoint) override;
   Status withdraw(const ipam::EndpointRecord& endpoint) override;
   Status verify(const LiveEndpoint& endpoint) override;
+  std::optional<std::string> port_holder(const ipam::HostPort& port) override {
+    if (port.host_port != services_port) return std::nullopt;
+    return "Service default/web";
+  }
   void reached(const AttachmentKey& key, AddStep step) override {
     if (on_step) on_step(key, step);
   }
   /// How many endpoints the "maps" hold.
   [[nodiscard]] size_t published() const;
 
+  uint16_t services_port = 0;   ///< a port of the node that a Service has
   std::string not_ready;        ///< why, if it is not
   bool refuse_publish = false;  ///< publish fails after half of its work
   std::function<void(const AttachmentKey&, AddStep)> on_step;

@@ -13,7 +13,7 @@
 // say what manifests cannot:
 //   #! node NAME ADDRESS...
 //   #! cluster CIDR...      #! services CIDR...
-//   #! endpoint INDEX NAMESPACE/POD ADDRESS... [hostport HOST:CONTAINER/PROTOCOL]
+//   #! endpoint INDEX NAMESPACE/POD ADDRESS... [hostport HOST:CONTAINER/PROTOCOL [ports COUNT]]
 // BPFNET_UPDATE_GOLDEN=1 writes the files anew; read the difference before committing it.
 namespace bpfnet::compile {
 namespace {
@@ -36,6 +36,10 @@ void read_endpoint(std::istringstream& words, Input& input) {
   words >> endpoint.index >> pod;
   endpoint.pod = {pod.substr(0, pod.find('/')), pod.substr(pod.find('/') + 1)};
   for (std::string word; words >> word;) {
+    if (word == "ports") {
+      words >> endpoint.host_ports.back().count;
+      continue;
+    }
     if (word != "hostport") {
       endpoint.ips.push_back(Address::parse(word).value());
       continue;

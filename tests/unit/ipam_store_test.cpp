@@ -33,7 +33,8 @@ EndpointRecord record(const std::string& container) {
   endpoint.mtu = 1450;
   endpoint.ips = {ip("10.0.0.1"), ip("fd00::1")};
   endpoint.host_ports = {{8080, 80, model::Protocol::kTcp, {}},
-                         {53, 5353, model::Protocol::kUdp, ip("10.0.0.9")}};
+                         {53, 5353, model::Protocol::kUdp, ip("10.0.0.9")},
+                         {30000, 40000, model::Protocol::kTcp, ip("::"), 10000}};
   return endpoint;
 }
 
@@ -152,6 +153,54 @@ TEST_F(StoreTest, ANewerSchemaIsRefused) {
   const auto opened = Store::open(path());
   ASSERT_FALSE(opened);
   EXPECT_THAT(opened.error().message, HasSubstr("schema version 99"));
+}
+
+// Until schema 2 every published port stood on a line of four words.
+TEST_F(StoreTest, ADatabaseWithoutPortRangesIsTakenOver) {
+  EndpointRecord endpoint = record("a");
+  {
+    Store store = open();
+    ASSERT_TRUE(store.put_endpoint(endpoint));
+  }
+  ASSERT_EQ(
+      std::system(fmt::format("sqlite3 {} \"UPDATE endpoints SET host_ports='6 8080 80 *' || char(10) || "
+                              "'17 53 5353 10.0.0.9' || char(10); PRAGMA user_version=1\"",
+                              path())
+                      .c_str()),
+      0);
+  endpoint.host_ports.pop_back();
+  EXPECT_THAT(open().endpoints().value(), ElementsAre(endpoint));
+  EXPECT_THAT(open().endpoints().value(), ElementsAre(endpoint)) << "and again, as schema 2";
+}
+
+struct Pair {
+  HostPort a;
+  HostPort b;
+  bool conflict;
+};
+
+// C21
+TEST(HostPorts, ConflictWhereTheyOverlap) {
+  const auto tcp = model::Protocol::kTcp;
+  for (const Pair& each :
+       std::initializer_list<Pair>{{{80, 80, tcp, {}}, {80, 8080, tcp, {}}, true},
+                                   {{80, 80, tcp, {}}, {81, 80, tcp, {}}, false},
+                                   {{80, 80, tcp, {}}, {80, 80, model::Protocol::kUdp, {}}, false},
+                                   {{80, 80, tcp, ip("192.0.2.1")}, {80, 80, tcp, ip("192.0.2.2")}, false},
+                                   {{80, 80, tcp, ip("192.0.2.1")}, {80, 80, tcp, {}}, true},
+                                   {{80, 80, tcp, ip("192.0.2.1")}, {80, 80, tcp, ip("0.0.0.0")}, true},
+                                   {{80, 80, tcp, ip("192.0.2.1")}, {80, 80, tcp, ip("::")}, false},
+                                   {{100, 1, tcp, {}, 10}, {109, 1, tcp, {}}, true},
+                                   {{100, 1, tcp, {}, 10}, {110, 1, tcp, {}}, false},
+                                   {{100, 1, tcp, {}, 10}, {90, 1, tcp, ip("192.0.2.1"), 11}, true},
+                                   {{100, 1, tcp, {}, 10}, {90, 1, tcp, {}, 10}, false},
+                                   {{1, 1, tcp, {}, 65535}, {65535, 1, tcp, {}}, true}}) {
+    EXPECT_EQ(each.a.conflicts_with(each.b), each.conflict)
+        << each.a.to_string() << " " << each.b.to_string();
+    EXPECT_EQ(each.b.conflicts_with(each.a), each.conflict)
+        << each.b.to_string() << " " << each.a.to_string();
+  }
+  EXPECT_EQ((HostPort{100, 1, tcp, {}, 10}.to_string()), "TCP *:100-109");
 }
 
 // A child adds and removes endpoints with their leases without pause, telling each one by a byte; it is
