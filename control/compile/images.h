@@ -1,9 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -66,37 +64,9 @@ struct Backend {
   auto operator<=>(const Backend&) const = default;
 };
 
-/// The backends that a client may be sent to. Never changed once made, and shared by its copies: the
-/// frontends of a service and what is published of them hold one list. Reads like a const vector.
-class BackendList {
- public:
-  using value_type = Backend;
-  using const_iterator = std::vector<Backend>::const_iterator;
-  using iterator = const_iterator;
-
-  BackendList() = default;
-  BackendList(std::vector<Backend> backends)
-      : backends_(backends.empty() ? nullptr
-                                   : std::make_shared<const std::vector<Backend>>(std::move(backends))) {}
-  BackendList(std::initializer_list<Backend> backends) : BackendList(std::vector<Backend>(backends)) {}
-
-  [[nodiscard]] const std::vector<Backend>& get() const {
-    static const std::vector<Backend> kNone;
-    return backends_ ? *backends_ : kNone;
-  }
-  operator const std::vector<Backend>&() const { return get(); }
-  [[nodiscard]] const_iterator begin() const { return get().begin(); }
-  [[nodiscard]] const_iterator end() const { return get().end(); }
-  [[nodiscard]] size_t size() const { return get().size(); }
-  [[nodiscard]] bool empty() const { return backends_ == nullptr; }
-  const Backend& operator[](size_t index) const { return get()[index]; }
-  friend bool operator==(const BackendList& a, const BackendList& b) {
-    return a.backends_ == b.backends_ || a.get() == b.get();
-  }
-
- private:
-  std::shared_ptr<const std::vector<Backend>> backends_;  ///< null: none
-};
+/// The backends that a client may be sent to: the frontends of a service and what is published of them hold
+/// one list.
+using BackendList = model::SharedList<Backend>;
 
 struct FrontendAddress {
   Address ip;         ///< scope any-local: 0.0.0.0 or ::

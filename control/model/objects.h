@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/address.h"
+#include "control/model/shared_list.h"
 
 namespace bpfnet::model {
 
@@ -122,9 +123,8 @@ struct SliceEndpoint {
   bool serving = true;
   bool terminating = false;
   std::optional<std::string> node_name;
-  std::string zone;
-  std::vector<std::string> for_zones;
-  std::vector<std::string> for_nodes;
+  SharedList<std::string> for_zones;
+  SharedList<std::string> for_nodes;
   bool operator==(const SliceEndpoint&) const = default;
 };
 
@@ -140,7 +140,7 @@ struct EndpointSlice {
   std::string service;  ///< kubernetes.io/service-name; empty: belongs to none (S4)
   Family family = Family::kIpv4;
   std::vector<SlicePort> ports;
-  std::vector<SliceEndpoint> endpoints;
+  SharedList<SliceEndpoint> endpoints;
   Labels labels;
   /// Annotation endpoints.kubernetes.io/last-change-trigger-time (S59).
   std::optional<std::chrono::system_clock::time_point> last_change;

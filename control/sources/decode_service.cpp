@@ -191,16 +191,16 @@ std::vector<std::string> decode_hints(const Field& hints, std::string_view level
   return names;
 }
 
-void decode_endpoint(const Field& item, model::EndpointSlice& slice) {
+void decode_endpoint(const Field& item, Family family, std::vector<model::SliceEndpoint>& endpoints) {
   const Field addresses = item["addresses"];
   std::optional<Address> first;
   bool seen = false;
   addresses.each([&](const Field& address) {
     if (std::exchange(seen, true)) return;  // addresses[0] only (S4)
     first = address.address();
-    if (first && first->family() != slice.family) {
+    if (first && first->family() != family) {
       address.refuse(fmt::format("is {}, expected an {} address as addressType says", first->to_string(),
-                                 name_of(slice.family)));
+                                 name_of(family)));
     }
   });
   if (!first) return;  // S4
@@ -211,11 +211,10 @@ void decode_endpoint(const Field& item, model::EndpointSlice& slice) {
   endpoint.serving = conditions["serving"].boolean().value_or(true);
   endpoint.terminating = conditions["terminating"].boolean().value_or(false);
   endpoint.node_name = item["nodeName"].string();
-  endpoint.zone = item["zone"].string().value_or("");
   const Field hints = item.map("hints");
   endpoint.for_zones = decode_hints(hints, "forZones");
   endpoint.for_nodes = decode_hints(hints, "forNodes");
-  slice.endpoints.push_back(std::move(endpoint));
+  endpoints.push_back(std::move(endpoint));
 }
 
 }  // namespace
@@ -257,8 +256,10 @@ std::optional<model::EndpointSlice> decode_slice(const Field& root, const Metada
   const Field optional = annotations.lenient();
   slice.last_change = optional["endpoints.kubernetes.io/last-change-trigger-time"].time();  // S59
   if (!choice) return slice;
-  const Field endpoints = root["endpoints"];
-  endpoints.each_map([&](const Field& item) { decode_endpoint(item, slice); });
+  const Field list = root["endpoints"];
+  std::vector<model::SliceEndpoint> endpoints;
+  list.each_map([&](const Field& item) { decode_endpoint(item, slice.family, endpoints); });
+  slice.endpoints = std::move(endpoints);
   return slice;
 }
 
