@@ -12,6 +12,17 @@ std::string identity_key(Kind kind, const model::ObjectName& name) {
   return fmt::format("{} {}", to_string(kind), name.to_string());
 }
 
+Effect cost_of_fallback(Kind kind) {
+  switch (kind) {
+    case Kind::kNetworkPolicy:
+      return Effect::kIsolated;
+    case Kind::kPod:
+      return Effect::kMetadataOnly;
+    default:
+      return Effect::kWithoutField;
+  }
+}
+
 }  // namespace
 
 Candidate* Catalog::add(const std::string& source, int first_line, Decoded decoded) {
@@ -41,7 +52,7 @@ void Catalog::take_version(Candidate& candidate, int first_line, Decoded decoded
     candidate.fallback = !decoded.object;
     auto& version = decoded.object ? decoded.object : decoded.fallback;
     if (!decoded.object && version) {
-      cost = decoded.kind == Kind::kNetworkPolicy ? Effect::kIsolated : Effect::kMetadataOnly;
+      cost = cost_of_fallback(decoded.kind);
     }
     if (version) std::visit([&](auto& object) { object.origin = candidate.origin; }, *version);
     candidate.wanted = version ? std::make_shared<const Object>(std::move(*version)) : nullptr;

@@ -117,6 +117,7 @@ class Decoder {
       findings.problems.push_back(
           {{"", duplicate->line}, "", path, "is given twice, expected once", Effect::kRefused});
     }
+    const bool ambiguous = findings.refused;
     const std::optional<Metadata> metadata = read_metadata(field, kind, root.line);
     if (!metadata) {
       for (Problem& problem : findings.problems) {
@@ -130,8 +131,8 @@ class Decoder {
     Decoded decoded{kind, metadata->name, root.line, {}, {}, {}};
     if (!decode_kind(field, *metadata, decoded)) return;
     if (findings.refused) {
+      decoded.fallback = fallback(root, kind, *metadata, ambiguous, std::move(decoded.object));
       decoded.object.reset();
-      decoded.fallback = fallback(root, kind, *metadata);
     }
     for (Problem& problem : findings.problems)
       problem.object = fmt::format("{} {}", to_string(kind), metadata->name.to_string());
@@ -173,8 +174,14 @@ class Decoder {
     return true;
   }
 
-  static std::optional<Object> fallback(const Value& root, Kind kind, const Metadata& metadata) {
+  /// `ambiguous`: it is not certain what the object is or which of two values is meant. `partial`: what was
+  /// readable of it.
+  static std::optional<Object> fallback(const Value& root, Kind kind, const Metadata& metadata,
+                                        bool ambiguous, std::optional<Object> partial) {
     Findings unused;
+    // Labels decide whether they count at all (S2, S3).
+    if ((kind == Kind::kService || kind == Kind::kEndpointSlice) && metadata.labels_readable && !ambiguous)
+      return partial;
     if (kind == Kind::kNetworkPolicy) return closed_policy(Field(root, unused), metadata);
     if (kind == Kind::kPod && metadata.labels_readable) {
       model::Pod pod;

@@ -21,7 +21,8 @@ struct Decoded {
   int line = 0;
   std::optional<Object> object;  ///< missing: refused, `problems` says why
   /// What stands in for a refused object that has no good version, so that it fails closed: a policy isolates
-  /// what it selects, a pod keeps the labels that policies select it by.
+  /// what it selects, a pod keeps the labels that policies select it by. A service or slice does without the
+  /// fields, ports and endpoints that could not be read.
   std::optional<Object> fallback;
   std::vector<Problem> problems;
 };

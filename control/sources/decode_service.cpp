@@ -68,10 +68,13 @@ void decode_ports(const Field& spec, Service& service) {
     const Field name = item["name"];
     const Field number = item["port"];
     const Field node_port = item["nodePort"];
+    const size_t mistakes = item.refusals();
     port.name = name.string().value_or("");
     port.protocol = decode_protocol(item["protocol"]);
     if (!number) number.refuse("missing, expected a number from 1 to 65535");
     port.port = decode_port(number, 1);
+    if (item.refusals() != mistakes) port.port = 0;  // what it should be is unknown
+    const size_t of_the_port = item.refusals();
     port.node_port = decode_port(node_port, 0);
     if (port.node_port != 0 && !has_node_ports) {
       node_port.warn("is set, expected only on services of type NodePort and LoadBalancer");
@@ -79,6 +82,7 @@ void decode_ports(const Field& spec, Service& service) {
     }
     for (const model::ServicePort& other : service.ports) {
       if (other.name == port.name) {
+        port.port = 0;
         name.refuse(port.name.empty()
                         ? "missing, expected a name as there are several ports"
                         : fmt::format("is {}, which another port has, expected a name of its own",
@@ -86,7 +90,8 @@ void decode_ports(const Field& spec, Service& service) {
       }
       if (other.protocol != port.protocol) continue;
       if (other.port == port.port && port.port != 0) {
-        number.refuse(fmt::format("is {} {} like another port, expected a number of its own", port.port,
+        const uint16_t taken = std::exchange(port.port, 0);
+        number.refuse(fmt::format("is {} {} like another port, expected a number of its own", taken,
                                   to_string(port.protocol)));
       }
       if (other.node_port == port.node_port && port.node_port != 0) {
@@ -94,8 +99,10 @@ void decode_ports(const Field& spec, Service& service) {
                                      port.node_port, to_string(port.protocol)));
       }
     }
+    if (item.refusals() != of_the_port) port.node_port = 0;
     service.ports.push_back(std::move(port));
   });
+  std::erase_if(service.ports, [](const model::ServicePort& each) { return each.port == 0; });
 }
 
 // A range that cannot be read allows nobody, but it still counts as a range of its family: left out entirely,
@@ -110,11 +117,13 @@ void decode_externals(const Field& spec, const Field& status, Service& service) 
     if (const auto ip = item.address()) service.external_ips.push_back(*ip);
   });
   const Field ranges = spec["loadBalancerSourceRanges"];
+  const size_t mistakes = ranges.refusals();
   ranges.each([&](const Field& strict) {
     const Field item = strict.lenient();
     const auto range = item.cidr();
     service.source_ranges.push_back(range ? *range : closed_range(item.shown()));
   });
+  if (ranges.refusals() != mistakes) service.source_ranges = {closed_range("0.0.0.0"), closed_range("::")};
   const Field balancer = status.map("loadBalancer");
   const Field ingress = balancer["ingress"];
   ingress.lenient().each_map([&](const Field& item) {
@@ -192,6 +201,7 @@ std::vector<std::string> decode_hints(const Field& hints, std::string_view level
 }
 
 void decode_endpoint(const Field& item, Family family, std::vector<model::SliceEndpoint>& endpoints) {
+  const size_t mistakes = item.refusals();
   const Field addresses = item["addresses"];
   std::optional<Address> first;
   bool seen = false;
@@ -214,7 +224,7 @@ void decode_endpoint(const Field& item, Family family, std::vector<model::SliceE
   const Field hints = item.map("hints");
   endpoint.for_zones = decode_hints(hints, "forZones");
   endpoint.for_nodes = decode_hints(hints, "forNodes");
-  endpoints.push_back(std::move(endpoint));
+  if (item.refusals() == mistakes) endpoints.push_back(std::move(endpoint));
 }
 
 }  // namespace
@@ -245,11 +255,12 @@ std::optional<model::EndpointSlice> decode_slice(const Field& root, const Metada
   }
   const Field ports = root["ports"];
   ports.each_map([&](const Field& item) {
+    const size_t mistakes = item.refusals();
     model::SlicePort port;
     port.name = item["name"].string().value_or("");
     port.protocol = decode_protocol(item["protocol"]);
     port.port = decode_port(item["port"], 0);
-    if (port.port != 0) slice.ports.push_back(std::move(port));  // S4
+    if (port.port != 0 && item.refusals() == mistakes) slice.ports.push_back(std::move(port));  // S4
   });
   const Field object = root.map("metadata");
   const Field annotations = object["annotations"];

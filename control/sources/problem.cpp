@@ -17,6 +17,8 @@ std::string_view consequence(Effect effect) {
       return "its last good version stays";
     case Effect::kIsolated:
       return "until then the pods it selects are isolated";
+    case Effect::kWithoutField:
+      return "until then the object counts without this field";
     case Effect::kMetadataOnly:
       return "until then the pod is known by its labels only";
     case Effect::kNotRead:

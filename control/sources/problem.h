@@ -17,6 +17,7 @@ enum class Effect {
   kRefused,       ///< the object is not used at all
   kLastGood,      ///< the object's last good version stays in use
   kIsolated,      ///< a policy that was never good: the pods it selects are isolated, nothing is allowed
+  kWithoutField,  ///< an object that was never good: it counts without this field
   kMetadataOnly,  ///< a pod that was never good: known by name and labels only
   kNotRead,       ///< a whole document or file could not be read; what it held before stays
 };

@@ -49,7 +49,7 @@ TEST_F(LastGood, RefusedObjectStaysAndIsNamed) {
 }
 
 TEST_F(LastGood, TheRestOfTheFileApplies) {
-  write("a.yaml", service("web", "10.96.0.1", "http") + "---\n" + service("other", "10.96.0.2"));
+  write("a.yaml", service("web, labels: 5", "10.96.0.1") + "---\n" + service("other", "10.96.0.2"));
   EXPECT_EQ(cluster_ip(), "none");
   EXPECT_EQ(cluster_ip({"default", "other"}), "10.96.0.2");
 }
@@ -114,6 +114,61 @@ TEST_F(LastGood, PodThatWasNeverGoodKeepsItsLabels) {
         "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}}\nstatus: {podIP: 10.0.0}\n");
   EXPECT_EQ(source.state().pods.at(kWeb).labels.at("app"), "web");
   EXPECT_THAT(complaints(source), ElementsAre(HasSubstr("; until then the pod is known by its labels only")));
+}
+
+TEST_F(LastGood, S11_AServiceThatWasNeverGoodDoesWithoutWhatCannotBeRead) {
+  const std::string head =
+      "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  clusterIP: 10.96.0.1\n";
+  write("a.yaml",
+        head +
+            "  type: NodePort\n  sessionAffinity: Sometimes\n  loadBalancerSourceRanges: 10.0.0.0/8\n"
+            "  ports:\n  - {name: a, port: 80, nodePort: many}\n  - {name: b, port: http}\n"
+            "  - {name: c, port: 81, protocol: QUIC}\n  - {name: d, port: 80}\n  - {name: e, port: 82}\n");
+  const model::Service& web = source.state().services.at(kWeb);
+  ASSERT_EQ(web.ports.size(), 2U);
+  EXPECT_EQ(web.ports[0], (model::ServicePort{"a", model::Protocol::kTcp, 80, 0}));
+  EXPECT_EQ(web.ports[1], (model::ServicePort{"e", model::Protocol::kTcp, 82, 0}));
+  EXPECT_FALSE(web.affinity);
+  EXPECT_THAT(web.source_ranges,
+              ElementsAre(Cidr::parse("0.0.0.0/32").value(), Cidr::parse("::/128").value()))
+      << "what should close an address must not open it";
+  EXPECT_THAT(complaints(source),
+              testing::Contains(HasSubstr("spec.ports[1].port: is http, expected a number from "
+                                          "1 to 65535; until then the object counts without this field")));
+  write("a.yaml", head + "  ports: [{name: a, port: 90}]\n");
+  write("a.yaml", head + "  ports: [{name: a, port: x}]\n");
+  EXPECT_EQ(source.state().services.at(kWeb).ports.at(0).port, 90)
+      << "from now on the last good version counts";
+}
+
+TEST_F(LastGood, ASliceThatWasNeverGoodDoesWithoutTheEndpointsThatCannotBeRead) {
+  write("s.yaml",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web}\naddressType: IPv4\n"
+        "ports: [{name: a, port: 80}, {name: b, port: x}]\n"
+        "endpoints:\n- addresses: [10.0.0.1]\n- addresses: [10.0.0]\n- addresses: [\"fd00::1\"]\n"
+        "- {addresses: [10.0.0.2], conditions: {ready: \"no\"}}\n- addresses: [10.0.0.3]\n");
+  const model::EndpointSlice& slice = source.state().slices.at(kWeb);
+  ASSERT_EQ(slice.ports.size(), 1U);
+  EXPECT_EQ(slice.ports[0].name, "a");
+  ASSERT_EQ(slice.endpoints.size(), 2U);
+  EXPECT_EQ(slice.endpoints[0].ip.to_string(), "10.0.0.1");
+  EXPECT_EQ(slice.endpoints[1].ip.to_string(), "10.0.0.3");
+  EXPECT_EQ(complaints(source).size(), 4U);
+}
+
+TEST_F(LastGood, AServiceOfWhichItIsNotCertainWhatIsMeantIsNotUsed) {
+  for (const char* text :
+       {"apiVersion: v1\nkind: Service\nmetadata: {name: web, labels: "
+        "{service.kubernetes.io/service-proxy-name: "
+        "\"a b\"}}\nspec: {clusterIP: 10.96.0.1}\n",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96.0.1, clusterIP: "
+        "10.96.0.2}\n",
+        "apiVersion: v2\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96.0.1}\n"}) {
+    write("a.yaml", text);
+    EXPECT_EQ(cluster_ip(), "none") << text;
+    EXPECT_THAT(complaints(source), ElementsAre(HasSubstr("; the object is not used")));
+    write("a.yaml", "# nothing\n");
+  }
 }
 
 TEST_F(LastGood, RemovalOfARefusedObjectRemovesIt) {
