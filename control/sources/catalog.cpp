@@ -33,6 +33,7 @@ Candidate* Catalog::add(const std::string& source, int first_line, Decoded decod
   candidate.name = decoded.name;
   candidate.origin.source = source;
   candidate.arrival = arrivals_;
+  candidate.serial = ++serials_;
   take_version(candidate, first_line, std::move(decoded));
   return &candidate;
 }
@@ -62,12 +63,29 @@ void Catalog::take_version(Candidate& candidate, int first_line, Decoded decoded
     if (problem.effect == Effect::kRefused) problem.effect = cost;
   }
   candidate.problems = std::move(decoded.problems);
+  note_problems(candidate);
   enlist(candidate);
+}
+
+void Catalog::note_problems(const Candidate& candidate) {
+  if (candidate.problems.empty() && candidate.conflicts.empty()) {
+    complaining_.erase(candidate.serial);
+  } else {
+    complaining_[candidate.serial] = &candidate;
+  }
+}
+
+void Catalog::collect_problems(std::vector<Problem>& into) const {
+  for (const auto& [serial, candidate] : complaining_) {
+    into.insert(into.end(), candidate->problems.begin(), candidate->problems.end());
+    into.insert(into.end(), candidate->conflicts.begin(), candidate->conflicts.end());
+  }
 }
 
 void Catalog::keep(Candidate* candidate) {
   candidate->written = false;
   candidate->problems.clear();
+  note_problems(*candidate);
   enlist(*candidate);
 }
 
@@ -81,6 +99,7 @@ void Catalog::move(Candidate* candidate, int lines) {
 void Catalog::remove(Candidate* candidate) {
   unlist(*candidate);
   dirty_.erase(candidate);
+  complaining_.erase(candidate->serial);
   dirty_names_.insert({candidate->kind, candidate->name});
   candidates_.erase(candidate);
 }
@@ -202,6 +221,7 @@ void Catalog::resolve(std::vector<Candidate*> candidates) {
       if (lost) chosen = std::make_shared<const Object>(std::move(stripped));
     }
     candidate->used = std::move(chosen);
+    note_problems(*candidate);
     dirty_names_.insert({candidate->kind, candidate->name});
   }
 }

@@ -28,6 +28,7 @@ struct Candidate {
   std::vector<Problem> problems;         ///< of decoding the newest text
   std::vector<Problem> conflicts;        ///< what other objects hold already
   uint64_t arrival = 0;
+  uint64_t serial = 0;                  ///< in the order of add()
   std::vector<std::string> registered;  ///< keys under which the index has it
 
   /// Makes way for an object that is good as it is written.
@@ -53,11 +54,14 @@ class Catalog {
 
   [[nodiscard]] const model::ClusterState& state() const { return state_; }
   [[nodiscard]] uint64_t generation() const { return generation_; }
+  /// Appends what is wrong with objects, in no useful order. Costs nothing for those that are fine.
+  void collect_problems(std::vector<Problem>& into) const;
   [[nodiscard]] Changes take_changes() { return std::exchange(changes_, {}); }
 
  private:
   using Identity = std::pair<Kind, model::ObjectName>;
 
+  void note_problems(const Candidate& candidate);
   void take_version(Candidate& candidate, int first_line, Decoded decoded);
   void enlist(Candidate& candidate);
   void unlist(Candidate& candidate);
@@ -74,6 +78,8 @@ class Catalog {
   std::set<Candidate*> dirty_;
   std::set<Identity> dirty_names_;
   uint64_t arrivals_ = 0;
+  uint64_t serials_ = 0;
+  std::map<uint64_t, const Candidate*> complaining_;  ///< by serial
 
   model::ClusterState state_;
   Changes changes_;

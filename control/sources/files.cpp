@@ -76,6 +76,7 @@ class FileSource::Impl {
       result.push_back({{watch_.directory(), 0}, "", "", directory_error_, Effect::kNotRead});
     }
     for (const auto& [name, file] : files_) file.collect_problems(result);
+    catalog_.collect_problems(result);
     std::ranges::stable_sort(result, {}, [](const Problem& each) {
       return std::tuple(std::string_view(each.origin.source), each.origin.line);
     });

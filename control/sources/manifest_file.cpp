@@ -192,13 +192,8 @@ void ManifestFile::shift(Catalog& catalog, Document& document, int lines) {
 
 void ManifestFile::collect_problems(std::vector<Problem>& into) const {
   if (failure_) into.push_back(*failure_);
-  for (const Document& document : documents_) {
+  for (const Document& document : documents_)
     into.insert(into.end(), document.problems.begin(), document.problems.end());
-    for (const Candidate* candidate : document.candidates) {
-      into.insert(into.end(), candidate->problems.begin(), candidate->problems.end());
-      into.insert(into.end(), candidate->conflicts.begin(), candidate->conflicts.end());
-    }
-  }
 }
 
 }  // namespace bpfnet::sources

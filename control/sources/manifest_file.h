@@ -29,6 +29,7 @@ class ManifestFile {
   /// Not even one version could be read yet, because a writer is at work.
   [[nodiscard]] bool never_read() const { return busy_ && !read_once_; }
   [[nodiscard]] bool has_failed() const { return failure_.has_value(); }
+  /// What is wrong with the file and its documents; the catalog knows what is wrong with objects.
   void collect_problems(std::vector<Problem>& into) const;
 
  private:
