@@ -53,9 +53,9 @@ std::string socket_text(const Address& ip, uint16_t port) {
 
 /// `10.0.0.1:80`, `10.0.0.1:8000-8007`.
 std::string socket_text(const FrontendAddress& address) {
-  const std::string text = socket_text(address.ip, address.port);
-  if (address.port_bits == 16) return text;
-  return fmt::format("{}-{}", text, address.port + (1U << (16 - address.port_bits)) - 1);
+  std::string text = socket_text(address.ip, address.port);
+  if (address.port_bits < 16) text += fmt::format("-{}", address.port + (1U << (16 - address.port_bits)) - 1);
+  return text;
 }
 
 std::string backends_text(const std::vector<Backend>& backends) {

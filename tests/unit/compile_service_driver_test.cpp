@@ -69,6 +69,27 @@ TEST(ServiceCompiler, S18_ARelabelledNodeIsNoticedWithoutBeingTold) {
               ElementsAre(test::backend("10.0.0.2", 8080)));
 }
 
+/// The node's own facts: nobody tells the compiler of a change.
+void change_node_at_random(test::Cluster& cluster, std::mt19937& random, ServiceChanges& changes) {
+  const auto pick = [&](uint32_t below) { return random() % below; };
+  switch (pick(4)) {
+    case 0:
+      cluster.state.nodes["here"].labels["topology.kubernetes.io/zone"] = pick(2) ? "zone-a" : "zone-b";
+      return;
+    case 1:
+      cluster.node.addresses = {Address::from_ipv4({192, 0, 2, static_cast<uint8_t>(pick(3))})};
+      return;
+    case 2:
+      cluster.node.node_port_addresses.clear();
+      if (pick(2)) cluster.node.node_port_addresses = {test::cidr("192.0.2.1/32")};
+      return;
+    default:
+      cluster.endpoints[0].host_ports = {
+          {1, 80, model::Protocol::kTcp, {}, static_cast<uint16_t>(1 + pick(4))}};
+      changes.host_ports = true;
+  }
+}
+
 /// Random objects with a taste for the same few addresses, so that claims meet.
 void change_at_random(test::Cluster& cluster, std::mt19937& random, ServiceChanges& changes) {
   const auto pick = [&](uint32_t below) { return random() % below; };
@@ -85,6 +106,20 @@ void change_at_random(test::Cluster& cluster, std::mt19937& random, ServiceChang
     service.cluster_ips = {Address::from_ipv4({10, 96, 0, static_cast<uint8_t>(pick(4))})};
     service.external_ips = {Address::from_ipv4({10, 96, 0, static_cast<uint8_t>(pick(4))})};
     service.ports = {{"", model::Protocol::kTcp, 80, static_cast<uint16_t>(pick(3))}};
+    service.type = pick(2) ? model::ServiceType::kLoadBalancer : model::ServiceType::kNodePort;
+    service.load_balancer_ingress = {
+        {Address::from_ipv4({203, 0, 113, static_cast<uint8_t>(pick(3))}), pick(4) == 0}};
+    service.source_ranges.clear();
+    if (pick(2))
+      service.source_ranges = {Cidr(Address::from_ipv4({192, 0, 2, static_cast<uint8_t>(pick(3))}), 32)};
+    service.affinity.reset();
+    if (pick(2)) service.affinity = std::chrono::seconds(1 + pick(2));
+    using enum model::TrafficPolicy;
+    service.external_traffic_policy = pick(2) ? kLocal : kCluster;
+    service.internal_traffic_policy = pick(3) ? kCluster : kLocal;
+    service.health_check_node_port = static_cast<uint16_t>(pick(2) * 32000);
+    service.labels.clear();
+    if (pick(5) == 0) service.labels["service.kubernetes.io/service-proxy-name"] = "";
     return;
   }
   const auto slice_name = fmt::format("slice{}", pick(6));
@@ -93,7 +128,14 @@ void change_at_random(test::Cluster& cluster, std::mt19937& random, ServiceChang
     cluster.state.slices.erase(test::name("default", slice_name));
     return;
   }
-  cluster.slice(slice_name, {endpoint(fmt::format("10.0.0.{}", pick(9)))}).service = service_name;
+  auto made = endpoint(fmt::format("10.0.0.{}", pick(9)), pick(2) ? "here" : "other");
+  if (pick(2)) made.for_zones = {pick(2) ? "zone-a" : "zone-b"};
+  if (pick(4) == 0) made.ready = false;
+  made.terminating = pick(2) == 0;
+  auto& slice = cluster.slice(slice_name, {made, endpoint(fmt::format("10.0.0.{}", pick(9)))});
+  slice.service = service_name;
+  slice.labels.clear();
+  if (pick(6) == 0) slice.labels["service.kubernetes.io/headless"] = "";
 }
 
 TEST(ServiceCompiler, AnyRowOfUpdatesEndsWhereACompileOfEverythingDoes) {
@@ -106,6 +148,7 @@ TEST(ServiceCompiler, AnyRowOfUpdatesEndsWhereACompileOfEverythingDoes) {
   for (int i = 0; i < 2000; ++i) {
     ServiceChanges changes;
     for (uint32_t n = 1 + random() % 3; n > 0; --n) change_at_random(cluster, random, changes);
+    if (random() % 5 == 0) change_node_at_random(cluster, random, changes);
     const auto before = compiler.image().frontends;
     const auto reported = compiler.update(cluster.state, cluster.node, cluster.endpoints, changes);
     ASSERT_EQ(render(compiler.image()), render(cluster.services())) << "after change " << i;

@@ -1,3 +1,6 @@
+// Which objects count, and which backends: S1-S19, S23, S31 in their order. The other ways in (S32, S34-S44,
+// S50) are in compile_ways_in_test.cpp; what is written in manifests and changed live (S1-S4, S8, S11, S18,
+// S32, S41, S42) in compile_live_test.cpp.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
