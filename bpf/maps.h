@@ -14,6 +14,7 @@
 #include "maps/abi/policy.h"
 #include "maps/abi/reasons.h"
 #include "maps/abi/service.h"
+#include "maps/abi/socket.h"
 
 /* Weak: every hook's object has the definition, the joined object has it once. */
 #define MAP SEC(".maps") __weak
@@ -147,6 +148,35 @@ struct {
 	__type(key, struct fragment_key);
 	__type(value, struct fragment);
 } fragments MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct socket_namespace);
+} socket_namespaces MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct socket_peer);
+} socket_peers MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct socket_datagram_peers);
+} socket_datagrams MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SOCKET_OUTCOMES_MAX);
+	__type(key, __u32);
+	__type(value, struct socket_count);
+} socket_counts MAP;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -15,6 +15,7 @@
 #include "bpfnet.skel.h"
 #include "loader/attach.h"
 #include "loader/bpffs.h"
+#include "loader/cgroup.h"
 #include "loader/netlink.h"
 #include "loader/pinned_maps.h"
 #include "maps/libbpf_options.h"
@@ -27,6 +28,17 @@ std::string layout_dir(const std::string& pin_dir) {
 }
 std::string link_dir(const std::string& pin_dir) {
   return layout_dir(pin_dir) + "/links";
+}
+std::string socket_link_dir(const std::string& layout_dir) {
+  return layout_dir + "/sockets";
+}
+
+template <typename Visit>
+void each_socket_program(bpf_object* object, Visit&& visit) {
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    if (bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SOCK_ADDR) visit(program);
+  }
 }
 
 /// libbpf's warnings, the verifier's log among them. Most answer questions (is there a qdisc yet?); they are
@@ -161,6 +173,8 @@ Status Datapath::State::load(const DatapathOptions& options) {
   // The variable is const volatile to the programs; user space sets it until load freezes it.
   std::memcpy(const_cast<datapath_config*>(const_cast<const datapath_config*>(&skeleton->rodata->config)),
               &config, sizeof(config));
+  if (!features.has("cgroup-sock-addr"))
+    each_socket_program(skeleton->obj, [](bpf_program* each) { bpf_program__set_autoload(each, false); });
   libbpf_warnings().clear();
   if (const int rc = bpfnet_bpf::load(skeleton.get()); rc != 0) {
     spdlog::error("datapath: the kernel's words to the failed load:\n{}", libbpf_warnings());
@@ -303,6 +317,23 @@ Status Datapath::attach_host(int router_ifindex, int lo_ifindex) {
   return pass(lo);
 }
 
+Status Datapath::attach_sockets(const std::string& cgroup) {
+  if (!state_->features.has("cgroup-sock-addr"))
+    return fail_errno(EOPNOTSUPP, "kernel {}: has no cgroup hooks for socket addresses",
+                      state_->features.release);
+  std::vector<CgroupProgram> programs;
+  each_socket_program(state_->skeleton->obj, [&](const bpf_program* program) {
+    programs.push_back({.name = bpf_program__name(program),
+                        .fd = bpf_program__fd(program),
+                        .type = static_cast<uint32_t>(bpf_program__expected_attach_type(program))});
+  });
+  return attach_cgroup(socket_link_dir(layout_dir(state_->pin_dir)), cgroup, programs);
+}
+
+Status Datapath::detach_sockets() {
+  return detach_cgroup(socket_link_dir(layout_dir(state_->pin_dir)));
+}
+
 Status Datapath::detach(int ifindex) {
   return state_->attachments.detach_all(ifindex);
 }
@@ -330,6 +361,7 @@ Status Datapath::remove(const std::string& pin_dir) {
           name.size() > 1 && name[0] == 'v' && name.find_first_not_of("0123456789", 1) == std::string::npos;
       if (!ours) continue;
       const std::string layout = fmt::format("{}/{}", pin_dir, name);
+      BPFNET_TRY(detach_cgroup(socket_link_dir(layout)));
       BPFNET_TRY(AttachmentTable::remove_all(layout + "/links"));
       BPFNET_TRY(remove_tree(layout));
     }

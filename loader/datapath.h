@@ -72,7 +72,8 @@ struct Attachment {
 
 /// The loaded datapath: programs, maps and links of one node, all pinned below
 ///   <pin_dir>/v<layout>/maps/<map>               and
-///   <pin_dir>/v<layout>/links/<ifname>_<hook>    (dots of names written %2e: bpffs allows none).
+///   <pin_dir>/v<layout>/links/<ifname>_<hook>    (dots of names written %2e: bpffs allows none) and
+///   <pin_dir>/v<layout>/sockets/<program>.
 /// They outlive this object: ending it leaves the datapath serving. open() on a directory with pins adopts
 /// them: maps keep their contents, and every link runs the new program after one in-place update, without a
 /// packet in between seeing none. attach calls act in the calling thread's netns. One thread at a time.
@@ -103,6 +104,10 @@ class Datapath {
   Result<std::string> attach_uplink(int ifindex, XdpMode mode);
   /// from_host at ingress of our router device and at egress of lo.
   Status attach_host(int router_ifindex, int lo_ifindex = 1);
+  /// The programs `sock_*` at the cgroup: services are translated at the sockets of all processes below it,
+  /// for network namespaces in the map `socket_namespaces`. EOPNOTSUPP: the kernel has no such hooks.
+  Status attach_sockets(const std::string& cgroup);
+  Status detach_sockets();
   /// Takes all our programs off the device; fine when there are none or the device is gone.
   Status detach(int ifindex);
   /// Removes link pins of devices that are gone, e.g. of pods deleted with their netns. Gives their names.

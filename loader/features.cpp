@@ -37,6 +37,14 @@ bool has_helper(bpf_func_id helper) {
   return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, helper, nullptr) == 1;
 }
 
+bool has_socket_hooks() {
+  if (libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, nullptr) != 1) return false;
+  for (const bpf_func_id helper :
+       {BPF_FUNC_get_netns_cookie, BPF_FUNC_sk_storage_get, BPF_FUNC_set_retval, BPF_FUNC_skc_to_tcp6_sock})
+    if (libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, helper, nullptr) != 1) return false;
+  return true;
+}
+
 }  // namespace
 
 bool KernelFeatures::has(std::string_view name) const {
@@ -86,8 +94,7 @@ KernelFeatures probe_kernel() {
   add("tcx", has_tcx(), false, "uplinks have clsact filters too, which other tools may remove");
   add("xdp", libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_XDP, nullptr) == 1, false,
       "service traffic is handled at TC");
-  add("cgroup-sock-addr", libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, nullptr) == 1, false,
-      "services are translated packet by packet only");
+  add("cgroup-sock-addr", has_socket_hooks(), false, "services are translated packet by packet only");
   libbpf_set_print(print);
   return features;
 }

@@ -4,6 +4,7 @@
 #include <linux/magic.h>
 #include <sched.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -40,6 +41,16 @@ Result<uint64_t> netns_id(int netns_fd) {
   struct stat stat {};
   if (fstat(netns_fd, &stat) != 0) return fail_errno(errno, "netns: stat");
   return static_cast<uint64_t>(stat.st_ino);
+}
+
+Result<uint64_t> netns_cookie() {
+  const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket) return fail_errno(errno, "netns: socket");
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0)
+    return fail_errno(errno, "netns: read its cookie");
+  return cookie;
 }
 
 Result<NetnsGuard> NetnsGuard::enter(int netns_fd) {

@@ -19,6 +19,10 @@ Result<Fd> new_netns();
 /// Identifies a netns in this kernel (inode of its nsfs file): equal numbers, same netns.
 Result<uint64_t> netns_id(int netns_fd);
 
+/// The cookie by which BPF programs know the calling thread's netns; never given out twice while this kernel
+/// runs.
+Result<uint64_t> netns_cookie();
+
 /// Puts the calling thread into another netns until the end of the scope. A thread that cannot go back ends
 /// the process: going on in the wrong namespace would configure somebody else's network.
 class NetnsGuard {

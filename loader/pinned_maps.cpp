@@ -17,7 +17,7 @@ namespace {
 
 /// Losing these costs a count, an event or a datagram, never a connection.
 constexpr std::string_view kExpendable[] = {"fragments", "event_budget", "events", "verdict_counts",
-                                            "drop_counts"};
+                                            "drop_counts", "socket_counts"};
 
 bool is_expendable(std::string_view name) {
   return std::find(std::begin(kExpendable), std::end(kExpendable), name) != std::end(kExpendable);
@@ -27,7 +27,7 @@ bool is_expendable(std::string_view name) {
 uint32_t wanted_size(std::string_view name, const DatapathSizes& sizes, uint32_t max_flows) {
   if (name == "flows") return 2 * max_flows;
   if (name == "flow_slots" || name == "flow_free") return max_flows;
-  if (name == "endpoints" || name == "endpoint_usage") return sizes.endpoints;
+  if (name == "endpoints" || name == "endpoint_usage" || name == "socket_namespaces") return sizes.endpoints;
   if (name == "interfaces") return sizes.interfaces;
   if (name == "addresses") return sizes.addresses;
   if (name == "cidrs") return sizes.cidrs;

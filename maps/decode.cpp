@@ -95,6 +95,10 @@ Fields decode(uint32_t index) {
   return {{"index", num(index)}};
 }
 
+Fields decode(uint64_t cookie) {
+  return {{"namespace_cookie", num(cookie)}};
+}
+
 Fields decode(const flow_key& key) {
   return {{"protocol", proto_label(key.proto)},  {"source", text(key.saddr)},
           {"source_port", port(key.sport)},      {"destination", text(key.daddr)},
@@ -257,6 +261,16 @@ Fields decode(const policy_key& key) {
 Fields decode(const policy_entry& value) {
   return {{"verdict", std::string(value.verdict == POLICY_ALLOW ? "allow" : "deny")},
           {"rule", num(value.rule)}};
+}
+
+Fields decode(const socket_namespace& value) {
+  return {{"kind", socket_namespace_label(value.kind)},
+          {"endpoint", num(value.endpoint)},
+          {"net", num(value.net)}};
+}
+
+Fields decode(const socket_count& value) {
+  return {{"calls", num(value.calls)}};
 }
 
 Fields decode(const packet_count& value) {

@@ -11,6 +11,7 @@
 #include "maps/abi/flow.h"
 #include "maps/abi/policy.h"
 #include "maps/abi/service.h"
+#include "maps/abi/socket.h"
 
 // Every record as named fields: one description serves tables for people and JSON for programs.
 namespace bpfnet::maps {
@@ -27,6 +28,8 @@ struct Field {
 using Fields = std::vector<Field>;
 
 Fields decode(uint32_t index);
+/// The cookie of a network namespace.
+Fields decode(uint64_t cookie);
 Fields decode(const flow_key& key);
 Fields decode(const flow& value);
 Fields decode(const flow_slot& value);
@@ -49,6 +52,8 @@ Fields decode(const backend_slot& value);
 Fields decode(const backend_state& value);
 Fields decode(const policy_key& key);
 Fields decode(const policy_entry& value);
+Fields decode(const socket_namespace& value);
+Fields decode(const socket_count& value);
 Fields decode(const packet_count& value);
 Fields decode(const packet_event& value);
 Fields decode(const datapath_config& value);

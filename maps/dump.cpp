@@ -26,6 +26,8 @@ std::string type_name(uint32_t type) {
       return "ringbuf";
     case BPF_MAP_TYPE_LRU_HASH:
       return "lru-hash";
+    case BPF_MAP_TYPE_SK_STORAGE:
+      return "socket-storage";
     default:
       return std::to_string(type);
   }
@@ -48,6 +50,10 @@ constexpr std::pair<std::string_view, std::string_view> kPurposes[] = {
     {"backend_slots", "Runs of backends, indexed by frontends."},
     {"backend_states", "Generation of each backend."},
     {"policies", "Entries of the policy sets."},
+    {"socket_namespaces", "Network namespaces whose sockets are translated."},
+    {"socket_peers", "TCP sockets: the service asked for, the backend connected to."},
+    {"socket_datagrams", "Unconnected UDP sockets: services and their backends."},
+    {"socket_counts", "System calls on sockets by what was done."},
     {"verdict_counts", "Packets by hook and verdict."},
     {"drop_counts", "Dropped packets by hook and reason."},
     {"events", "Events to user space."},
@@ -93,12 +99,24 @@ Status dump_map(const PerCpuArray<V>& map, const DumpOptions& options, std::vect
   return ok();
 }
 
+Status dump_map(const PerCpuArray<socket_count>& map, const DumpOptions& options,
+                std::vector<DumpedEntry>& out) {
+  auto sums = map.sums();
+  if (!sums) return pass(sums);
+  for (uint32_t i = 0; i < sums->size(); ++i)
+    if (options.all || (*sums)[i].calls != 0)
+      out.push_back({{{"outcome", socket_outcome_label(i)}}, decode((*sums)[i])});
+  return ok();
+}
+
 template <typename V>
 Status dump_map(const Queue<V>& map, const DumpOptions&, std::vector<DumpedEntry>&) {
   return fail("map {}: a queue cannot be read without taking from it", map.name());
 }
 
 Status dump_map(const MapBase& map, const DumpOptions&, std::vector<DumpedEntry>&) {
+  if (map.info().type == BPF_MAP_TYPE_SK_STORAGE)
+    return fail("map {}: its records hang at sockets and cannot be listed; see socket_counts", map.name());
   return fail("map {}: a ring buffer cannot be read without taking from it", map.name());
 }
 

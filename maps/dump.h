@@ -13,7 +13,7 @@ namespace bpfnet::maps {
 /// What a person should know about a map.
 struct MapSummary {
   std::string name;     ///< BPF map name
-  std::string type;     ///< `hash`, `lpm`, `array`, `percpu-array`, `queue`, `ringbuf`
+  std::string type;     ///< `hash`, `lpm`, `array`, `percpu-array`, `queue`, `ringbuf`, `socket-storage`
   std::string purpose;  ///< one sentence
   MapInfo info;
 };
@@ -32,8 +32,8 @@ struct DumpOptions {
 };
 
 /// The entries of the map with that BPF name, decoded. Per-CPU arrays are summed over CPUs; counters carry
-/// hook and verdict or reason as key. Queues and ring buffers cannot be read without taking from them: an
-/// error.
+/// hook and verdict or reason as key. Queues and ring buffers cannot be read without taking from them, and
+/// socket storage cannot be listed: errors.
 Result<std::vector<DumpedEntry>> dump(const Maps& maps, std::string_view name,
                                       const DumpOptions& options = {});
 

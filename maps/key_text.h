@@ -31,6 +31,11 @@ inline std::string key_text(uint32_t key) {
   return std::to_string(key);
 }
 
+/// The cookie of a network namespace.
+inline std::string key_text(uint64_t key) {
+  return std::to_string(key);
+}
+
 /// `0a 00 1f`
 std::string hex_text(const void* bytes, size_t size);
 

@@ -10,6 +10,7 @@
 #include "maps/abi/policy.h"
 #include "maps/abi/reasons.h"
 #include "maps/abi/service.h"
+#include "maps/abi/socket.h"
 
 namespace bpfnet::maps {
 namespace {
@@ -69,6 +70,13 @@ const std::vector<Label>& verdicts() {
   return kTable;
 }
 
+const std::vector<Label>& socket_outcomes() {
+#define X(number, name, label, text) Label{number, label, text},
+  static const std::vector<Label> kTable = {SOCKET_OUTCOMES(X)};
+#undef X
+  return kTable;
+}
+
 std::string drop_reason_label(uint32_t reason) {
   return label_of(drop_reasons(), reason);
 }
@@ -77,6 +85,12 @@ std::string hook_label(uint32_t hook) {
 }
 std::string verdict_label(uint32_t verdict) {
   return label_of(verdicts(), verdict);
+}
+std::string socket_outcome_label(uint32_t outcome) {
+  return label_of(socket_outcomes(), outcome);
+}
+std::string socket_namespace_label(uint32_t kind) {
+  return name_of({{SOCKET_HOST, "host"}, {SOCKET_POD, "pod"}}, kind);
 }
 
 std::string proto_label(uint8_t proto) {

@@ -19,11 +19,15 @@ struct Label {
 const std::vector<Label>& drop_reasons();
 const std::vector<Label>& hooks();
 const std::vector<Label>& verdicts();
+const std::vector<Label>& socket_outcomes();
 
 /// The label, or the number as text when this build does not know it.
 std::string drop_reason_label(uint32_t reason);
 std::string hook_label(uint32_t hook);
 std::string verdict_label(uint32_t verdict);
+std::string socket_outcome_label(uint32_t outcome);
+/// `host`, `pod`
+std::string socket_namespace_label(uint32_t kind);
 /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, `any` for 0, else the number.
 std::string proto_label(uint8_t proto);
 /// The IPPROTO_* of a label or number; nullopt: neither.

@@ -10,6 +10,7 @@
 #include "maps/abi/flow.h"
 #include "maps/abi/policy.h"
 #include "maps/abi/service.h"
+#include "maps/abi/socket.h"
 #include "maps/map.h"
 
 namespace bpfnet::maps {
@@ -33,10 +34,14 @@ struct Maps {
   Array<backend_slot> backend_slots;
   Array<backend_state> backend_states;
   Map<policy_key, policy_entry> policies;
-  PerCpuArray<packet_count> verdict_counts;  ///< index hook * VERDICTS_MAX + verdict
-  PerCpuArray<packet_count> drop_counts;     ///< index hook * DROP_REASONS_MAX + reason
-  MapBase events;                            ///< ring buffer of packet_event
-  Array<datapath_config> node_config;        ///< one record: the configuration of the loaded programs
+  Map<uint64_t, socket_namespace> socket_namespaces;  ///< by netns cookie
+  MapBase socket_peers;                               ///< socket storage of socket_peer: not to be listed
+  MapBase socket_datagrams;                           ///< socket storage of socket_datagram_peers
+  PerCpuArray<socket_count> socket_counts;            ///< by enum socket_outcome
+  PerCpuArray<packet_count> verdict_counts;           ///< index hook * VERDICTS_MAX + verdict
+  PerCpuArray<packet_count> drop_counts;              ///< index hook * DROP_REASONS_MAX + reason
+  MapBase events;                                     ///< ring buffer of packet_event
+  Array<datapath_config> node_config;  ///< one record: the configuration of the loaded programs
 
   /// Opens every map under `<pin_dir>/v<ABI_LAYOUT_VERSION>/maps`; works without the agent. Fails with ENOENT
   /// and a sentence to act on when nothing is pinned there.
@@ -65,6 +70,10 @@ struct Maps {
     visit(self.backend_slots, "backend_slots");
     visit(self.backend_states, "backend_states");
     visit(self.policies, "policies");
+    visit(self.socket_namespaces, "socket_namespaces");
+    visit(self.socket_peers, "socket_peers");
+    visit(self.socket_datagrams, "socket_datagrams");
+    visit(self.socket_counts, "socket_counts");
     visit(self.verdict_counts, "verdict_counts");
     visit(self.drop_counts, "drop_counts");
     visit(self.events, "events");

@@ -47,6 +47,7 @@ Result<std::unique_ptr<Agent>> Agent::start(const Options& options) {
   BPFNET_TRY(agent->open_datapath());
   BPFNET_TRY(agent->attach_node());
   BPFNET_TRY(agent->recover());
+  BPFNET_TRY(agent->start_sockets());
   BPFNET_TRY(agent->serve());
   return agent;
 }
@@ -164,6 +165,16 @@ Status Agent::recover() {
       spdlog::error("endpoint {}: {}", endpoint.record.key.to_string(), attached.error().message);
     endpoints_[endpoint.record.index] = std::move(endpoint);
   }
+  return ok();
+}
+
+Status Agent::start_sockets() {
+  std::map<uint16_t, std::string> pods;
+  for (const auto& [index, live] : endpoints_) pods[index] = live.record.netns;
+  auto sockets = Sockets::start(*datapath_, Sockets::parse_mode(options_.sockets), options_.cgroup, pods);
+  if (!sockets) return pass(sockets);
+  sockets_.emplace(std::move(*sockets));
+  spdlog::info("sockets: {}", sockets_->state());
   return ok();
 }
 

@@ -14,6 +14,7 @@
 #include "control/agent/node_links.h"
 #include "control/agent/options.h"
 #include "control/agent/routes.h"
+#include "control/agent/sockets.h"
 #include "control/agent/state.h"
 #include "control/agent/worker.h"
 #include "control/api/server.h"
@@ -59,6 +60,7 @@ class Agent : public cni::EndpointHooks {
   Status open_datapath();
   Status attach_node();
   Status recover();
+  Status start_sockets();
   Status serve();
 
   Result<std::vector<int>> find_uplinks();
@@ -88,7 +90,7 @@ class Agent : public cni::EndpointHooks {
   void note_problems(apply::Problems problems);
   void note_source_problems();
   void arm_reclaim();
-  Status do_publish(const cni::LiveEndpoint& endpoint);
+  Status do_publish(const cni::LiveEndpoint& endpoint, std::optional<uint64_t> cookie);
   Status verify_maps(const cni::LiveEndpoint& endpoint);
   /// Gives the device that was the endpoint's; 0: it was not in the maps.
   int do_withdraw(const ipam::EndpointRecord& endpoint);
@@ -108,6 +110,7 @@ class Agent : public cni::EndpointHooks {
   std::optional<loader::Datapath> datapath_;
   std::mutex datapath_mutex_;  ///< attach, detach, attachments: from the loop and from API threads
   std::unique_ptr<apply::Publisher> publisher_;
+  std::optional<Sockets> sockets_;
   std::unique_ptr<cni::EndpointManager> manager_;
   std::unique_ptr<api::Server> server_;
   Worker worker_;  ///< for work that may wait for a container's lock

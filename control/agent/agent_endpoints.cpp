@@ -45,7 +45,15 @@ Status Agent::publish(const cni::LiveEndpoint& endpoint) {
     const std::lock_guard lock(datapath_mutex_);
     BPFNET_TRY(datapath_->attach_pod(endpoint.host_ifindex));  // its success is the programs' verification
   }
-  auto done = loop_->call([this, &endpoint] { return do_publish(endpoint); });
+  std::optional<uint64_t> cookie;
+  if (sockets_->on()) {
+    auto found = Sockets::cookie_of(endpoint.record.netns);
+    if (found) cookie = *found;
+    if (!found)
+      spdlog::warn("endpoint {}: its sockets are not translated: {}", endpoint.record.key.to_string(),
+                   found.error().message);
+  }
+  auto done = loop_->call([this, &endpoint, cookie] { return do_publish(endpoint, cookie); });
   return done ? *done : ending();
 }
 
@@ -96,7 +104,7 @@ void Agent::reached(const cni::AttachmentKey& key, cni::AddStep step) {
   spdlog::debug("add {}: {}", key.to_string(), cni::to_string(step));
 }
 
-Status Agent::do_publish(const cni::LiveEndpoint& endpoint) {
+Status Agent::do_publish(const cni::LiveEndpoint& endpoint, std::optional<uint64_t> cookie) {
   if (!ready_) return fail("the first state is not applied yet");
   endpoints_[endpoint.record.index] = endpoint;
   const auto cidrs = pod_cidrs();
@@ -106,6 +114,10 @@ Status Agent::do_publish(const cni::LiveEndpoint& endpoint) {
       });
   if (!routed) refresh_routes();
   sync(kAll);
+  if (cookie) {
+    Status added = sockets_->add_pod(endpoint.record.index, *cookie);
+    if (!added) spdlog::warn("endpoint {}: {}", endpoint.record.key.to_string(), added.error().message);
+  }
   return verify_maps(endpoint);
 }
 
@@ -122,6 +134,8 @@ int Agent::do_withdraw(const ipam::EndpointRecord& record) {
   if (found == endpoints_.end() || found->second.record.key != record.key) return 0;
   const int ifindex = found->second.host_ifindex;
   endpoints_.erase(found);
+  Status removed = sockets_->remove_pod(record.index);
+  if (!removed) spdlog::warn("endpoint {}: {}", record.key.to_string(), removed.error().message);
   if (ready_) sync(kAll);
   return ifindex;
 }
@@ -165,6 +179,7 @@ Snapshot Agent::make_snapshot() const {
   s.writes = publisher_->writes();
   s.uptime_seconds = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - started_).count());
+  s.sockets = sockets_->state();
   s.map_counts = publisher_->counts();
   for (const int uplink : uplinks_)
     if (const loader::Link* link = links_.find(uplink)) s.uplinks.push_back(link->name);

@@ -33,6 +33,7 @@ struct Snapshot {
   uint64_t writes = 0;  ///< to all maps since start
   uint64_t uptime_seconds = 0;
   std::vector<apply::Publisher::MapCounts> map_counts;
+  std::string sockets;  ///< on or off, and why
   std::vector<std::string> uplinks;
   NodeAddresses addresses;
   std::vector<Cidr> pod_cidrs;

@@ -87,6 +87,7 @@ ordered_json status_view(const Snapshot& s) {
                            s.services->warnings.size() + s.policy->warnings.size()},
           {"node_addresses", addresses},
           {"uplinks", s.uplinks},
+          {"sockets", s.sockets},
           {"pod_cidrs", texts(s.pod_cidrs)},
           {"endpoints", s.endpoints.size()},
           {"frontends", s.services->frontends.size()},

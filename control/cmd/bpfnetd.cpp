@@ -55,7 +55,12 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--bpffs", o.bpffs, "Where maps and links are pinned; made a bpffs if it is none")
       ->capture_default_str();
   app.add_option("--socket", o.socket, "Unix socket of the local API")->capture_default_str();
-  app.add_option("--cgroup", o.cgroup, "cgroup2 root for socket translation, which does not exist yet")
+  app.add_option("--cgroup", o.cgroup, "cgroup2 directory above the processes that --sockets is for")
+      ->capture_default_str();
+  app.add_option("--sockets", o.sockets,
+                 "Translate services when sockets of the node and its pods connect and send; auto: where "
+                 "kernel and --cgroup allow")
+      ->check(CLI::IsMember({"on", "off", "auto"}))
       ->capture_default_str();
   app.add_option("--netns", o.netns, "Network namespace to work in, a path (default: the caller's)");
   app.add_option(

@@ -6,6 +6,7 @@
 #include "control/observe/views.h"
 #include "maps/abi/base.h"
 #include "maps/abi/reasons.h"
+#include "maps/abi/socket.h"
 #include "maps/labels.h"
 
 namespace bpfnet::observe {
@@ -44,6 +45,15 @@ Result<uint64_t> count_drops(const maps::Maps& maps) {
   uint64_t packets = 0;
   for (const auto& each : *counts) packets += each.packets;
   return packets;
+}
+
+Result<ordered_json> socket_counts(const maps::Maps& maps) {
+  auto counts = maps.socket_counts.sums();
+  if (!counts) return pass(counts);
+  ordered_json calls = ordered_json::object();
+  for (uint32_t i = 0; i < counts->size(); ++i)
+    if ((*counts)[i].calls != 0) calls[maps::socket_outcome_label(i)] = (*counts)[i].calls;
+  return calls;
 }
 
 std::string text_of(const nlohmann::json& value) {
@@ -107,6 +117,9 @@ Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent) {
   auto hooks = hook_counts(maps);
   if (!hooks) return pass(hooks);
 
+  auto sockets = socket_counts(maps);
+  if (!sockets) return pass(sockets);
+
   View view;
   if (agent.status) {
     view.json["agent"] = {{"running", true}};
@@ -128,7 +141,8 @@ Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent) {
                            {"flows_expired", table->expired},
                            {"flows_evicted", table->evicted},
                            {"packets_dropped", *drops},
-                           {"hooks", *hooks}};
+                           {"hooks", *hooks},
+                           {"sockets", *sockets}};
   view.text += fmt::format(
       "\ndatapath: layout v{}\n"
       "  endpoints:           {} open, {} closed\n"
@@ -143,6 +157,10 @@ Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent) {
     for (const auto& [verdict, count] : verdicts.items())
       packets.add({"  " + hook, verdict, std::to_string(count.get<uint64_t>())});
   if (!packets.empty()) view.text += "\n" + packets.text();
+  Table calls({"  SOCKETS", "CALLS"});
+  for (const auto& [outcome, count] : sockets->items())
+    calls.add({"  " + outcome, std::to_string(count.get<uint64_t>())});
+  if (!calls.empty()) view.text += "\n" + calls.text();
   return view;
 }
 

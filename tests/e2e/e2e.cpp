@@ -17,6 +17,9 @@ ClusterOptions cluster_options(std::vector<std::string> nodes, std::vector<std::
   options.binaries = built_binaries();
   options.nodes = std::move(nodes);
   options.agent_args = std::move(agent_args);
+  // Everything holds in both ways of translating services.
+  const char* sockets = std::getenv("BPFNET_E2E_SOCKETS");
+  options.sockets = sockets != nullptr && std::string(sockets) == "on" ? "on" : "off";
   // Two checkouts on one machine can run side by side under names of their own.
   if (const char* name = std::getenv("BPFNET_E2E_NAME"); name != nullptr && *name != '\0') {
     options.prefix = fmt::format("bn-{}-", name);
@@ -58,7 +61,11 @@ Address TwoNodes::service_ip(int number, Family family) {
 }
 
 void TwoNodes::SetUpTestSuite() {
-  cluster_ = std::make_unique<Cluster>(cluster_options());
+  set_up(cluster_options());
+}
+
+void TwoNodes::set_up(ClusterOptions options) {
+  cluster_ = std::make_unique<Cluster>(std::move(options));
   for (const auto* name : {"web-a", "client-a"}) cluster_->add_pod(0, name, {.labels = {{"app", name}}});
   for (const auto* name : {"web-b", "client-b"}) cluster_->add_pod(1, name, {.labels = {{"app", name}}});
   PodOptions published{.labels = {{"app", "hostport"}}};

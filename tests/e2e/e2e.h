@@ -56,6 +56,7 @@ class TwoNodes : public testing::TestWithParam<Family> {
   static void TearDownTestSuite();
 
  protected:
+  static void set_up(ClusterOptions options);
   [[nodiscard]] static bool has_cluster() { return cluster_ != nullptr; }
   static Cluster& cluster() { return *cluster_; }
   static Node& node_a() { return cluster_->node(0); }

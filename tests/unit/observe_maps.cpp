@@ -37,6 +37,11 @@ constexpr Shape kShapes[] = {
     {"backend_slots", BPF_MAP_TYPE_ARRAY, 4, sizeof(backend_slot), 16},
     {"backend_states", BPF_MAP_TYPE_ARRAY, 4, sizeof(backend_state), 16},
     {"policies", BPF_MAP_TYPE_LPM_TRIE, sizeof(policy_key), sizeof(policy_entry), 16, BPF_F_NO_PREALLOC},
+    {"socket_namespaces", BPF_MAP_TYPE_HASH, sizeof(uint64_t), sizeof(socket_namespace), 8},
+    // Socket storage needs BTF; what cannot be listed may as well be a hash.
+    {"socket_peers", BPF_MAP_TYPE_HASH, 4, sizeof(socket_peer), 8},
+    {"socket_datagrams", BPF_MAP_TYPE_HASH, 4, sizeof(socket_datagram_peers), 8},
+    {"socket_counts", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(socket_count), SOCKET_OUTCOMES_MAX},
     {"verdict_counts", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(packet_count),
      uint32_t{HOOKS_MAX} * VERDICTS_MAX},
     {"drop_counts", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(packet_count),

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -106,8 +107,13 @@ Cluster::Lock::~Lock() {
   std::filesystem::remove(run_root, not_empty);
 }
 
+std::string cgroup_name(const ClusterOptions& options) {
+  return options.prefix + "cluster";
+}
+
 Cluster::Cluster(ClusterOptions options)
     : options_(std::move(options)), lock_(options_), network_(options_.prefix) {
+  if (options_.sockets == "on") cgroup_.emplace(cgroup_name(options_));
   std::string node_objects;
   for (size_t i = 0; i < options_.nodes.size(); i++) {
     nodes_.push_back(std::make_unique<Node>(options_, i));
@@ -129,6 +135,7 @@ Cluster::~Cluster() {
     for (auto& [name, pod] : pods_) pod->keep();
     for (auto& node : nodes_) node->keep();
     network_.keep();
+    if (cgroup_) cgroup_->keep();
   }
 }
 
@@ -186,6 +193,7 @@ void remove_leftovers(const ClusterOptions& options) {
     ::umount2((node.path() / "bpf").c_str(), MNT_DETACH);
   }
   std::filesystem::remove_all(options.run_root, none);
+  if (options.sockets == "on") ::rmdir((cgroup2_mount() + "/" + cgroup_name(options)).c_str());
 }
 
 }  // namespace bpfnet::e2e

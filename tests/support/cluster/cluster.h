@@ -4,10 +4,12 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/address.h"
+#include "tests/support/cluster/cgroup.h"
 #include "tests/support/cluster/manifests.h"
 #include "tests/support/cluster/netns.h"
 #include "tests/support/cluster/process.h"
@@ -28,6 +30,7 @@ struct ClusterOptions {
   std::string prefix = "bn-e2e-";                 ///< of every namespace and cgroup
   std::string run_root = "/run/bpfnet-test-e2e";  ///< state, sockets, bpffs and logs of every node
   std::vector<std::string> nodes = {"node-a", "node-b"};
+  std::string sockets = "off";            ///< --sockets; `on`: in a cgroup of the run; empty: not said
   std::vector<std::string> agent_args;    ///< added to every bpfnetd
   std::vector<std::string> cni_versions;  ///< unused entries are ignored; the first is used, default 1.0.0
   bool keep = false;                      ///< leave all of it running at the end
@@ -191,6 +194,9 @@ class Pod {
   bool removed_ = false;
 };
 
+/// The name of the cgroup that the agents of a run work at, below the mount of cgroup2.
+std::string cgroup_name(const ClusterOptions& options);
+
 /// Nodes, network and pods of one test. What an earlier, killed run has left is removed first.
 class Cluster {
  public:
@@ -225,6 +231,7 @@ class Cluster {
   void write_pod(const Pod& pod, const LabelMap& labels);
   ClusterOptions options_;
   Lock lock_;
+  std::optional<Cgroup> cgroup_;
   Network network_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::map<std::string, std::unique_ptr<Pod>> pods_;

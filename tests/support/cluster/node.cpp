@@ -67,6 +67,9 @@ std::vector<std::string> Node::agent_argv(const std::vector<std::string>& more_a
                                    bpffs(),
                                    "--socket",
                                    socket()};
+  if (!options_.sockets.empty()) argv.insert(argv.end(), {"--sockets", options_.sockets});
+  if (options_.sockets == "on")
+    argv.insert(argv.end(), {"--cgroup", cgroup2_mount() + "/" + cgroup_name(options_)});
   argv.insert(argv.end(), options_.agent_args.begin(), options_.agent_args.end());
   argv.insert(argv.end(), more_args.begin(), more_args.end());
   return argv;
