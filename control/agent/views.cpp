@@ -50,9 +50,11 @@ ordered_json backends_view(const std::vector<compile::Backend>& backends) {
 ordered_json frontend_view(const compile::FrontendAddress& address, const compile::Frontend& frontend) {
   return {{"ip", address.ip.to_string()},
           {"port", address.port},
+          {"portEnd", address.port + (1U << (16 - address.port_bits)) - 1},
           {"scope", address.scope == SCOPE_ANY_LOCAL ? "any-local" : "address"},
           {"flags", frontend.flags},
           {"affinitySeconds", frontend.affinity_seconds},
+          {"sourceRanges", texts(frontend.source_ranges)},
           {"internal", backends_view(frontend.internal)},
           {"external", backends_view(frontend.external)}};
 }

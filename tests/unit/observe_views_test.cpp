@@ -160,6 +160,27 @@ TEST_F(Views, ServicesShowEachBackendOnce) {
   EXPECT_EQ(view->json[0].at("backends").size(), 2U);
 }
 
+TEST_F(Views, ServicesShowPublishedRangesAndWhoMayComeAndNoMarks) {
+  const auto any = Address::from_ipv4({0, 0, 0, 0});
+  ASSERT_TRUE(maps.frontend_ranges.put(
+      maps::make_frontend_range_key(any, 8000, 13, IPPROTO_UDP, SCOPE_ANY_LOCAL, 0),
+      frontend{.service = 9, .flags = FRONTEND_HOST_PORT | FRONTEND_PORT_RANGE, .range_first = 8000}));
+  const auto vip = Address::from_ipv4({203, 0, 113, 1});
+  ASSERT_TRUE(maps.frontends.put(maps::make_frontend_key(vip, 80, IPPROTO_TCP, SCOPE_ADDRESS, 0),
+                                 frontend{.service = 7, .flags = FRONTEND_LOAD_BALANCER, .source_set = 3}));
+  ASSERT_TRUE(maps.frontends.put(maps::make_frontend_key(vip, 0, 0, SCOPE_ADDRESS, 0),
+                                 frontend{.service = 8, .flags = FRONTEND_LOAD_BALANCER}));
+  for (const char* range : {"192.0.2.0/24", "198.51.100.0/25"})
+    ASSERT_TRUE(maps.source_ranges.put(maps::make_source_range_key(3, Cidr::parse(range).value()), {1}));
+  const auto view = services_view(maps, Names::none("no agent"));
+  ASSERT_TRUE(view);
+  EXPECT_THAT(view->text, HasSubstr("any-local-ipv4:8000-8007 udp  service 9  host-port,port-range"));
+  EXPECT_THAT(view->text, HasSubstr("load-balancer from 192.0.2.0/24 198.51.100.0/25"));
+  EXPECT_THAT(view->text, testing::Not(HasSubstr("203.0.113.1:0")));
+  ASSERT_EQ(view->json.size(), 3U);
+  EXPECT_EQ(view->json[1].at("source_ranges").size(), 2U);
+}
+
 TEST_F(Views, PoliciesShowWhoIsUnderThemAndWhatTheyAllow) {
   const auto view = policies_view(maps, Names::none("no agent"));
   ASSERT_TRUE(view);
