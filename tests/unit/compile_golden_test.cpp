@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -105,8 +106,13 @@ TEST_P(Golden, CompilesToTheRecordedMaps) {
   EXPECT_EQ(compiled, read(recorded)) << "run with BPFNET_UPDATE_GOLDEN=1 if the new output is right";
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, Golden, testing::Values("services.yaml", "policy.yaml"),
-                         [](const auto& file) { return file.param.substr(0, file.param.find('.')); });
+INSTANTIATE_TEST_SUITE_P(Files, Golden,
+                         testing::Values("services.yaml", "services-edges.yaml", "policy.yaml"),
+                         [](const auto& file) {
+                           std::string name = file.param.substr(0, file.param.find('.'));
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace bpfnet::compile
