@@ -5,7 +5,9 @@
 #include <poll.h>
 
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "tests/e2e/e2e.h"
@@ -234,6 +236,50 @@ TEST_P(Sockets, UdpMovesWithTheBackend) {
   EXPECT_TRUE(answered(connected->request("after"), "web-b", own));
   EXPECT_GE(calls(node_a(), "moved"), 2U);
   cluster().remove("moving");
+}
+
+// An IPv6 socket connected to an IPv4 service sends by the hook of unconnected ones; its backend's answers
+// would not reach it.
+TEST_P(Sockets, ConnectedUdpOfAnIpv6Socket) {
+  const Fd fd = make_socket(pod("client-a").netns(), AF_INET6, SOCK_DGRAM);
+  sockaddr_storage name{};
+  const socklen_t length = to_sockaddr6(service(12), name);
+  ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&name), length), 0);
+  ASSERT_EQ(::send(fd.get(), "x", 1, 0), 1);
+  ASSERT_TRUE(worked(wait_for(fd.get(), POLLIN, milliseconds(2000))));
+  EXPECT_EQ(peer_of(fd.get()), service(12));
+}
+
+// S42: the choice is the datapath's, which remembers it for all ways in.
+TEST_P(Sockets, AffinityIsLeftToThePacketPath) {
+  std::string yaml =
+      echo_service("sticky", 44, {cluster().backend("web-a"), cluster().backend("web-b")}).yaml();
+  yaml.insert(yaml.find("spec:\n") + 6, "  sessionAffinity: ClientIP\n");
+  cluster().apply("sticky", yaml);
+  const uint64_t before = calls(node_a(), "left-affinity");
+  std::set<std::string> servers;
+  for (int i = 0; i < 16; i++) {
+    const auto seen = ask(pod("client-a").netns(), "tcp", service(44));
+    ASSERT_TRUE(worked(seen));
+    servers.insert(seen->server);
+  }
+  EXPECT_EQ(servers.size(), 1U);
+  EXPECT_EQ(calls(node_a(), "left-affinity"), before + 16);
+  cluster().remove("sticky");
+}
+
+// S27, S29: a pod among the backends gets its share of its own calls, and sees them come from the node.
+TEST_P(Sockets, CallerAmongTheBackendsIsLeftToThePacketPath) {
+  const uint64_t before = calls(node_a(), "left-itself");
+  std::map<std::string, Address> sources;
+  for (int i = 0; i < 40; i++) {
+    const auto seen = ask(pod("web-a").netns(), "tcp", service(10));
+    ASSERT_TRUE(worked(seen));
+    sources[seen->server] = seen->peer.address;
+  }
+  EXPECT_EQ(sources, (std::map<std::string, Address>{{"web-a", node_a().ip(family())},
+                                                     {"web-b", pod("web-a").ip(family())}}));
+  EXPECT_EQ(calls(node_a(), "left-itself"), before + 40);
 }
 
 int bind_error(const Netns& netns, int type, const HostPort& at, bool dual_stack = true) {
