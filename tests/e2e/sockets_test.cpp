@@ -282,6 +282,23 @@ TEST_P(Sockets, CallerAmongTheBackendsIsLeftToThePacketPath) {
   EXPECT_EQ(calls(node_a(), "left-itself"), before + 40);
 }
 
+// By another address of the node the backend sees that address, as by packets.
+TEST_P(Sockets, OtherAddressesOfTheNodeAreLeftToThePacketPath) {
+  const Address other = pick(family(), "192.0.2.211", "2001:db8:1::211");
+  const auto change = [&](const char* what) {
+    node_a().netns().ip(fmt::format("addr {} {}/{} dev eth0{}", what, other.to_string(), other.bits(),
+                                    family() == Family::kIpv6 && what == std::string("add") ? " nodad" : ""));
+  };
+  change("add");
+  EXPECT_TRUE(eventually([&] {
+    return node_a().ctl({"map", "dump", "addresses"}).dump().find(other.to_string()) != std::string::npos;
+  }));
+  const uint64_t before = calls(node_a(), "left-bound");
+  EXPECT_TRUE(answered(ask(node_a().netns(), "tcp", {other, 30082}), "web-b", other));
+  EXPECT_EQ(calls(node_a(), "left-bound"), before + 1);
+  change("del");
+}
+
 int bind_error(const Netns& netns, int type, const HostPort& at, bool dual_stack = true) {
   const Fd fd = make_socket(netns, at.address.is_ipv4() ? AF_INET : AF_INET6, type);
   const int only = dual_stack ? 0 : 1;
