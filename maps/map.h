@@ -133,11 +133,15 @@ class Map : public MapBase {
   }
 
   /// Writes all pairs with one system call where the kernel can. On failure the pairs before the failing one
-  /// (it is named in the error) are written, the rest not.
+  /// (it is named in the error) are written, the rest not; `done` gets their number.
   Status put_batch(std::span<const K> keys, std::span<const V> values, Put flags = Put::kAny) const {
+    size_t done = 0;
+    return put_batch(keys, values, flags, done);
+  }
+  Status put_batch(std::span<const K> keys, std::span<const V> values, Put flags, size_t& done) const {
+    done = 0;
     if (keys.size() != values.size())
       return fail("map {}: update batch: {} keys, {} values", name_, keys.size(), values.size());
-    size_t done = 0;
     auto status = raw_put_batch(keys.data(), values.data(), keys.size(), flags, done);
     if (!status && done < keys.size()) return error(status.error().code, "update", key_text(keys[done]));
     return status;
@@ -198,9 +202,13 @@ class Array : public MapBase {
   }
 
   Status put_batch(std::span<const uint32_t> indices, std::span<const V> values) const {
+    size_t done = 0;
+    return put_batch(indices, values, done);
+  }
+  Status put_batch(std::span<const uint32_t> indices, std::span<const V> values, size_t& done) const {
+    done = 0;
     if (indices.size() != values.size())
       return fail("map {}: update batch: {} indices, {} values", name_, indices.size(), values.size());
-    size_t done = 0;
     auto status = raw_put_batch(indices.data(), values.data(), indices.size(), Put::kAny, done);
     if (!status && done < indices.size())
       return error(status.error().code, "update", std::to_string(indices[done]));

@@ -125,7 +125,7 @@ class Agent : public cni::EndpointHooks {
   std::shared_ptr<const apply::ServiceNumbers> service_numbers_;
   std::shared_ptr<const compile::ServiceImage> services_;
   std::shared_ptr<const compile::PolicyImage> policy_;
-  apply::ServingBackends serving_;
+  apply::ServingIndex serving_;
 
   bool ready_ = false;
   uint64_t generation_ = 0;

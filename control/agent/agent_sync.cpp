@@ -223,9 +223,9 @@ void Agent::update_pools() {
 void Agent::compile_services() {
   services_ = std::make_shared<compile::ServiceImage>(
       compile::compile_services(source_->state(), node_view(), local_endpoints()));
-  serving_ = apply::serving_backends(source_->state());
+  serving_.update(source_->state());
   auto numbers = std::make_shared<apply::ServiceNumbers>(*service_numbers_);
-  if (!numbers->assign(*services_)) return;
+  if (numbers->assign(*services_).empty()) return;
   service_numbers_ = std::move(numbers);
   // After this sync: a number that is lost is found again in the maps.
   loop_->post([this, saved = service_numbers_] {
@@ -251,9 +251,9 @@ void Agent::sync(unsigned dirty) {
   const uint64_t writes = publisher_->writes();
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
-  note_problems(publisher_->publish({.services = *services_,
-                                     .service_numbers = *service_numbers_,
-                                     .serving = serving_,
+  note_problems(publisher_->publish({.services = {.image = *services_,
+                                                  .numbers = *service_numbers_,
+                                                  .serving = serving_.backends()},
                                      .policy = *policy_,
                                      .endpoints = facts,
                                      .interfaces = devices},

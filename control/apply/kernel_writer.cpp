@@ -25,6 +25,9 @@ class KernelTable : public Table<Key, Value> {
     if (!erased) return pass(erased);
     return ok();
   }
+  Status do_put_batch(std::span<const Key> keys, std::span<const Value> values, size_t& done) override {
+    return map_.put_batch(keys, values, maps::Put::kAny, done);
+  }
 
  private:
   const maps::Map<Key, Value>& map_;
@@ -51,6 +54,10 @@ class KernelArray : public Table<uint32_t, Value> {
  protected:
   Status do_put(const uint32_t& index, const Value& value) override { return map_.put(index, value); }
   Status do_erase(const uint32_t& index) override { return map_.put(index, Value{}); }
+  Status do_put_batch(std::span<const uint32_t> indices, std::span<const Value> values,
+                      size_t& done) override {
+    return map_.put_batch(indices, values, done);
+  }
 
  private:
   const maps::Array<Value>& map_;

@@ -118,13 +118,23 @@ Problems Publisher::publish(const Wanted& wanted, Clock::time_point now) {
   replace(addresses_, addresses, problems);
   endpoints_.move_identities(wanted.policy, problems);
   // Services before pods open, so that a pod's first packet finds them.
-  services_.publish(wanted.services, wanted.service_numbers, wanted.serving, now, problems);
+  Problems of_services;
+  services_.publish(wanted.services, now, of_services);
   endpoints_.settle(wanted.endpoints, wanted.policy, change.any, problems);
 
   Records<uint32_t, interface> interfaces;
   for (const auto& [ifindex, record] : wanted.interfaces) interfaces[ifindex] = record;
   replace(interfaces_, interfaces, problems);
   sets_.reclaim(wanted_sets_, endpoints_.sets_in_use(), now, grace_);
+  other_problems_ = std::move(problems);
+  of_services.insert(of_services.end(), other_problems_.begin(), other_problems_.end());
+  return of_services;
+}
+
+Problems Publisher::publish(const ServiceUpdate& services, Clock::time_point now) {
+  Problems problems;
+  services_.publish(services, now, problems);
+  problems.insert(problems.end(), other_problems_.begin(), other_problems_.end());
   return problems;
 }
 
@@ -163,10 +173,16 @@ Status Publisher::verify_endpoint(uint16_t index, uint32_t ifindex, const std::v
 
 Status Publisher::verify_frontends(const std::vector<compile::FrontendAddress>& frontends) const {
   for (const compile::FrontendAddress& wanted : frontends) {
-    auto found = maps_.frontends->get(
-        maps::make_frontend_key(wanted.ip, wanted.port, wanted.proto, wanted.scope, wanted.net));
+    const bool block = wanted.port_bits < 16;
+    auto found = block
+                     ? maps_.frontend_ranges->get(maps::make_frontend_range_key(
+                           wanted.ip, wanted.port, wanted.port_bits, wanted.proto, wanted.scope, wanted.net))
+                     : maps_.frontends->get(maps::make_frontend_key(wanted.ip, wanted.port, wanted.proto,
+                                                                    wanted.scope, wanted.net));
     if (!found) return pass(found);
-    if (!*found) return fail("map frontends: {} port {} is missing", wanted.ip.to_string(), wanted.port);
+    if (!*found)
+      return fail("map {}: {} port {} is missing", block ? "frontend_ranges" : "frontends",
+                  wanted.ip.to_string(), wanted.port);
   }
   return ok();
 }
@@ -183,6 +199,9 @@ std::vector<Publisher::MapCounts> Publisher::counts() const {
   std::vector<MapCounts> all;
   const auto add = [&all](const auto& table) { all.push_back({table->name(), table->counts()}); };
   add(maps_.frontends);
+  add(maps_.frontend_ranges);
+  add(maps_.source_ranges);
+  add(maps_.affinities);
   add(maps_.backend_slots);
   add(maps_.backend_states);
   add(maps_.endpoints);

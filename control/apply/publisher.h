@@ -15,9 +15,7 @@ namespace bpfnet::apply {
 
 /// Everything one publish makes true.
 struct Wanted {
-  const compile::ServiceImage& services;
-  const ServiceNumbers& service_numbers;
-  const ServingBackends& serving;
+  ServiceUpdate services;
   const compile::PolicyImage& policy;
   const std::map<uint16_t, EndpointFacts>& endpoints;
   const std::map<uint32_t, interface>& interfaces;  ///< by ifindex
@@ -35,6 +33,9 @@ class Publisher {
 
   /// Nothing is deleted that `wanted` holds; call it only when every source has delivered its state (S60).
   Problems publish(const Wanted& wanted, Clock::time_point now);
+  /// The same when services alone may have changed.
+  Problems publish(const ServiceUpdate& services, Clock::time_point now);
+  std::vector<std::string> take_forgotten_services() { return services_.take_forgotten(); }
 
   /// Frees what its grace is over for. True when room was made: refused objects may fit now.
   bool reclaim(Clock::time_point now);
@@ -86,6 +87,7 @@ class Publisher {
   Mirror<address_key, address_info> addresses_;
   Mirror<cidr_key, cidr_info> cidrs_;
   std::set<uint32_t> wanted_sets_;
+  Problems other_problems_;  ///< of the last publish, those that services have no part in
 };
 
 }  // namespace bpfnet::apply

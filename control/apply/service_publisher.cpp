@@ -1,7 +1,5 @@
 #include "control/apply/service_publisher.h"
 
-#include <netinet/in.h>
-
 #include <algorithm>
 
 #include "maps/convert.h"
@@ -9,34 +7,20 @@
 namespace bpfnet::apply {
 namespace {
 
-std::string protocol_name(uint8_t proto) {
-  switch (proto) {
-    case IPPROTO_TCP:
-      return "tcp";
-    case IPPROTO_UDP:
-      return "udp";
-    case IPPROTO_SCTP:
-      return "sctp";
-    default:
-      return std::to_string(proto);
-  }
+/// Frontends that are prepared before the first of them is written: what a first fill keeps in memory.
+constexpr size_t kQueued = 4096;
+
+bool is_range(const compile::FrontendAddress& address) {
+  return address.port_bits < 16;
 }
 
-backend_slot make_slot(const compile::Backend& backend, uint32_t id, uint32_t generation) {
-  backend_slot slot{};
-  slot.addr = maps::to_abi(backend.ip);
-  slot.port = htons(backend.port);
-  slot.backend = id;
-  slot.generation = generation;
-  return slot;
-}
-
-compile::Backend backend_of(const backend_slot& slot) {
-  return {.ip = maps::from_abi(slot.addr), .port = ntohs(slot.port)};
-}
-
-frontend_key make_key(const compile::FrontendAddress& address) {
+frontend_key exact_key(const compile::FrontendAddress& address) {
   return maps::make_frontend_key(address.ip, address.port, address.proto, address.scope, address.net);
+}
+
+frontend_range_key range_key(const compile::FrontendAddress& address) {
+  return maps::make_frontend_range_key(address.ip, address.port, address.port_bits, address.proto,
+                                       address.scope, address.net);
 }
 
 compile::FrontendAddress address_of(const frontend_key& key) {
@@ -47,310 +31,359 @@ compile::FrontendAddress address_of(const frontend_key& key) {
           .net = key.net};
 }
 
+compile::FrontendAddress address_of(const frontend_range_key& key) {
+  return {.ip = maps::from_abi(key.addr),
+          .port = ntohs(key.port),
+          .proto = key.proto,
+          .scope = key.scope,
+          .net = key.net,
+          .port_bits = static_cast<uint8_t>(key.prefixlen - FRONTEND_RANGE_BITS)};
+}
+
 }  // namespace
 
-std::string service_key(const compile::FrontendAddress& address, const compile::Frontend& frontend) {
-  return frontend.service + "/" + protocol_name(address.proto);
-}
-
-bool ServiceNumbers::assign(const compile::ServiceImage& image) {
-  bool changed = false;
-  std::set<std::string> seen;
-  for (const auto& [address, wanted] : image.frontends) {
-    std::string key = service_key(address, wanted);
-    auto [entry, added] = ids.try_emplace(key, next);
-    if (added) ++next;
-    changed |= added;
-    seen.insert(std::move(key));
-  }
-  if (ids.size() != seen.size()) {
-    std::erase_if(ids, [&seen](const auto& entry) { return !seen.contains(entry.first); });
-    changed = true;
-  }
-  return changed;
-}
-
-ServingBackends serving_backends(const model::ClusterState& state) {
-  ServingBackends serving;
-  for (const auto& [name, slice] : state.slices) {
-    if (slice.service.empty()) continue;
-    for (const model::SlicePort& port : slice.ports) {
-      if (port.protocol != model::Protocol::kUdp) continue;
-      auto& backends = serving[name.ns + "/" + slice.service + ":" + port.name + "/udp"];
-      for (const model::SliceEndpoint& endpoint : slice.endpoints)
-        if (endpoint.serving) backends.insert({.ip = endpoint.ip, .port = port.port});
-    }
-  }
-  return serving;
-}
-
 ServicePublisher::ServicePublisher(MapWriter& maps, Options options)
-    : maps_(maps), options_(options), slots_(maps.backend_slots->capacity()) {}
+    : maps_(maps),
+      options_(options),
+      runs_(*maps.backend_slots, *maps.backend_states),
+      sources_(*maps.source_ranges) {}
 
 Status ServicePublisher::adopt() {
-  std::vector<std::pair<frontend_key, frontend>> found;
+  BPFNET_TRY(runs_.adopt());
+  BPFNET_TRY(sources_.adopt());
   BPFNET_TRY(maps_.frontends->for_each(
-      [&found](const frontend_key& key, const frontend& value) { found.emplace_back(key, value); }));
-  for (const auto& [key, value] : found) BPFNET_TRY(adopt_frontend(key, value));
-  for (const auto& [id, service] : services_) unsettled_.insert(id);
-  if (!backend_ids_.empty()) next_backend_ = *backend_ids_.rbegin() + 1;
-  return ok();
+      [this](const frontend_key& key, const frontend& value) { adopt_frontend(address_of(key), value); }));
+  BPFNET_TRY(maps_.frontend_ranges->for_each([this](const frontend_range_key& key, const frontend& value) {
+    adopt_frontend(address_of(key), value);
+  }));
+  runs_.adopted();
+  sources_.retire_unused(Clock::time_point{});
+  return maps_.affinities->for_each([this](const affinity_key& key, const affinity&) {
+    const auto service = services_.find(key.service);
+    if (service == services_.end() || service->second.affine == 0)
+      affinity_lost_[key.service] = Clock::time_point{};
+  });
 }
 
-Status ServicePublisher::adopt_frontend(const frontend_key& key, const frontend& value) {
+void ServicePublisher::adopt_frontend(const compile::FrontendAddress& address, const frontend& value) {
   ServiceRecord& service = services_[value.service];
   ++service.frontends;
+  if (value.flags & FRONTEND_AFFINITY) ++service.affine;
   service.published_port |= (value.flags & FRONTEND_HOST_PORT) != 0;
   highest_service_ = std::max(highest_service_, value.service);
-  Applied applied{.wanted = {}, .value = value};
-  auto internal = adopt_run(service, value.first, value.count);
-  if (!internal) return pass(internal);
-  applied.internal = *internal;
-  auto external = adopt_run(service, value.ext_first, value.ext_count);
-  if (!external) return pass(external);
-  applied.external = *external;
-  applied_[address_of(key)] = std::move(applied);
-  return ok();
+  sources_.adopt_use(value.source_set);
+  applied_[address] = {.value = value,
+                       .internal = runs_.adopt_run(service.backends, value.first, value.count),
+                       .external = runs_.adopt_run(service.backends, value.ext_first, value.ext_count)};
 }
 
-/// A run that overlaps another or lies outside cannot be kept: nullptr, and a new one will replace it.
-Result<ServicePublisher::Run*> ServicePublisher::adopt_run(ServiceRecord& service, uint32_t first,
-                                                           uint32_t count) {
-  if (count == 0) return nullptr;
-  for (Run& run : service.runs) {
-    if (run.first == first && run.slots.size() == count) {
-      ++run.refs;
-      return &run;
-    }
-  }
-  if (!slots_.reserve(first, count)) return nullptr;
-  Run run{.first = first, .refs = 1, .slots = {}};
-  for (uint32_t i = 0; i < count; ++i) {
-    auto slot = maps_.backend_slots->get(first + i);
-    if (!slot) return pass(slot);
-    run.slots.push_back(slot->value_or(backend_slot{}));
-    const backend_slot& read = run.slots.back();
-    backend_ids_.insert(read.backend);
-    BackendRecord& record =
-        service.backends.try_emplace(backend_of(read), BackendRecord{read.backend, read.generation, 0})
-            .first->second;
-    ++record.listed;
-  }
-  service.runs.push_back(std::move(run));
-  return &service.runs.back();
-}
-
-void ServicePublisher::publish(const compile::ServiceImage& image, const ServiceNumbers& numbers,
-                               const ServingBackends& serving, Clock::time_point now, Problems& problems) {
-  // What goes first makes room for what comes.
+/// What goes stands before what comes, for which it makes room.
+std::vector<compile::FrontendAddress> ServicePublisher::to_do(const ServiceUpdate& update) const {
+  std::set<compile::FrontendAddress> some;
+  if (update.frontends) some = *update.frontends;
+  if (update.retry)
+    for (const auto& [address, refusal] : refused_) some.insert(address);
   std::vector<compile::FrontendAddress> gone;
-  for (const auto& [address, applied] : applied_)
-    if (!image.frontends.contains(address)) gone.push_back(address);
-  for (const compile::FrontendAddress& address : gone) {
-    Status removed = remove_one(address, now);
-    if (!removed) problems.push_back({"frontend " + address.ip.to_string(), removed.error().message});
+  std::vector<compile::FrontendAddress> wanted;
+  const auto add = [&](const compile::FrontendAddress& address) {
+    (update.image.frontends.contains(address) ? wanted : gone).push_back(address);
+  };
+  if (update.frontends) {
+    for (const auto& address : some) add(address);
+  } else {
+    for (const auto& [address, applied] : applied_)
+      if (!update.image.frontends.contains(address)) gone.push_back(address);
+    for (const auto& address : some)
+      if (!update.image.frontends.contains(address) && !applied_.contains(address)) gone.push_back(address);
+    for (const auto& [address, frontend] : update.image.frontends) wanted.push_back(address);
   }
-  for (const auto& [address, wanted] : image.frontends) {
-    auto applied = applied_.find(address);
-    if (applied != applied_.end() && applied->second.wanted == wanted) continue;
-    auto id = numbers.ids.find(service_key(address, wanted));
-    if (id == numbers.ids.end()) {
-      problems.push_back({wanted.service, "no service id was assigned"});
-      continue;
-    }
-    Status done = publish_one(address, wanted, id->second, now);
-    if (!done) problems.push_back({wanted.service, done.error().message});
-  }
-  settle_backends(serving, problems);
+  gone.insert(gone.end(), wanted.begin(), wanted.end());
+  return gone;
 }
 
-Status ServicePublisher::publish_one(const compile::FrontendAddress& address, const compile::Frontend& wanted,
-                                     uint32_t id, Clock::time_point now) {
+void ServicePublisher::publish(const ServiceUpdate& update, Clock::time_point now, Problems& problems) {
+  Queue queue;
+  for (const compile::FrontendAddress& address : to_do(update)) {
+    const auto wanted = update.image.frontends.find(address);
+    if (wanted == update.image.frontends.end()) {
+      remove(address, now);
+      continue;
+    }
+    const auto id = update.numbers.ids.find(service_key(address, wanted->second));
+    if (id == update.numbers.ids.end()) {
+      refuse(address, 0, {wanted->second.service, "no service id was assigned"});
+      continue;
+    }
+    prepare(address, wanted->second, id->second, now, queue);
+    if (queue.size() >= kQueued) commit(queue, now);
+  }
+  commit(queue, now);
+  settle(update);
+  Status flushed = runs_.flush();
+  if (!flushed) problems.push_back({"services", flushed.error().message});
+  for (const auto& [address, refusal] : refused_) problems.push_back(refusal.problem);
+}
+
+void ServicePublisher::prepare(const compile::FrontendAddress& address, const compile::Frontend& wanted,
+                               uint32_t id, Clock::time_point now, Queue& queue) {
   ServiceRecord& service = services_[id];
-  service.key = service_key(address, wanted);
+  if (service.key.empty()) service.key = service_key(address, wanted);
   service.published_port |= (wanted.flags & FRONTEND_HOST_PORT) != 0;
-  unsettled_.insert(id);
+  touched_.insert(id);
+  Prepared prepared{.address = address, .wanted = &wanted, .next = {}, .flaw = {}};
+  frontend& value = prepared.next.value;
+  value.service = id;
 
-  auto internal = obtain_run(service, wanted.internal);
-  if (!internal) return pass(internal);
-  auto external = obtain_run(service, wanted.external);
-  if (!external) {
-    drop_run(id, *internal, now, false);
-    return pass(external);
+  auto internal = runs_.obtain(service.backends, wanted.internal);
+  if (!internal) return undo(prepared, internal.error().message, now);
+  prepared.next.internal = *internal;
+  auto external = runs_.obtain(service.backends, wanted.external);
+  if (!external) return undo(prepared, external.error().message, now);
+  prepared.next.external = *external;
+  if (!wanted.source_ranges.empty()) {
+    auto set = sources_.obtain(wanted.source_ranges);
+    // It fails closed: rather nobody than those whom the ranges leave out.
+    value.source_set = set ? *set : SourceSets::kNobody;
+    if (!set) prepared.flaw = set.error().message + "; the address is closed to every source until it fits";
   }
-  Applied next{.wanted = wanted, .value = {}, .internal = *internal, .external = *external};
-  next.value.first = *internal ? (*internal)->first : 0;
-  next.value.count = static_cast<uint32_t>(wanted.internal.size());
-  next.value.ext_first = *external ? (*external)->first : 0;
-  next.value.ext_count = static_cast<uint32_t>(wanted.external.size());
-  next.value.service = id;
-  next.value.flags = wanted.flags;
+
+  value.first = *internal ? (*internal)->first : 0;
+  value.count = *internal ? (*internal)->count() : 0;
+  value.ext_first = *external ? (*external)->first : 0;
+  value.ext_count = *external ? (*external)->count() : 0;
+  value.flags = wanted.flags;
+  value.range_first = wanted.range_first;
   const uint64_t affinity_ns = uint64_t{wanted.affinity_seconds} * 1'000'000'000;
-  next.value.affinity_ticks = static_cast<uint32_t>((affinity_ns + options_.tick_ns - 1) / options_.tick_ns);
-
-  auto old = applied_.find(address);
-  if (old == applied_.end() || !same_bytes(old->second.value, next.value)) {
-    Status written = maps_.frontends->put(make_key(address), next.value);
-    if (!written) {
-      drop_run(id, *internal, now, false);
-      drop_run(id, *external, now, false);
-      return written;
-    }
-  }
-  ++service.frontends;
-  if (old != applied_.end()) {
-    detach(old->second, now);
-    old->second = std::move(next);
-  } else {
-    applied_.emplace(address, std::move(next));
-  }
-  return ok();
+  value.affinity_ticks = static_cast<uint32_t>((affinity_ns + options_.tick_ns - 1) / options_.tick_ns);
+  const auto old = applied_.find(address);
+  prepared.differs = old == applied_.end() || !same_bytes(old->second.value, value);
+  queue.push_back(std::move(prepared));
 }
 
-Status ServicePublisher::remove_one(const compile::FrontendAddress& address, Clock::time_point now) {
-  BPFNET_TRY(maps_.frontends->erase(make_key(address)));
-  auto applied = applied_.find(address);
-  detach(applied->second, now);
-  applied_.erase(applied);
-  return ok();
-}
-
-/// Takes a frontend off its service and its runs, which the map no longer names.
-void ServicePublisher::detach(Applied& applied, Clock::time_point now) {
-  const uint32_t id = applied.value.service;
-  --services_[id].frontends;
-  unsettled_.insert(id);
-  drop_run(id, applied.internal, now, true);
-  drop_run(id, applied.external, now, true);
-}
-
-Result<ServicePublisher::Run*> ServicePublisher::obtain_run(ServiceRecord& service,
-                                                            const std::vector<compile::Backend>& backends) {
-  if (backends.empty()) return nullptr;
-  std::vector<backend_slot> slots;
-  slots.reserve(backends.size());
-  for (const compile::Backend& backend : backends) {
-    auto record = obtain_backend(service, backend);
-    if (!record) return pass(record);
-    slots.push_back(make_slot(backend, (*record)->id, (*record)->generation));
+void ServicePublisher::commit(Queue& queue, Clock::time_point now) {
+  if (queue.empty()) return;
+  Status flushed = runs_.flush();
+  if (!flushed) {
+    for (Prepared& prepared : queue) undo(prepared, flushed.error().message, now);
+    queue.clear();
+    return;
   }
-  for (Run& run : service.runs) {
-    if (!std::equal(run.slots.begin(), run.slots.end(), slots.begin(), slots.end(), same_bytes<backend_slot>))
-      continue;
-    ++run.refs;
-    return &run;
-  }
-  const auto count = static_cast<uint32_t>(slots.size());
-  auto first = slots_.take(count);
-  if (!first)
-    return fail_errno(E2BIG, "map {}: no run of {} slots is free ({} of {} used)",
-                      maps_.backend_slots->name(), count, slots_.used(), slots_.capacity());
-  for (uint32_t i = 0; i < count; ++i) {
-    Status written = maps_.backend_slots->put(*first + i, slots[i]);
-    if (!written) {
-      slots_.release(*first, count);
-      return pass(written);
-    }
-  }
-  for (const compile::Backend& backend : backends) ++service.backends[backend].listed;
-  service.runs.push_back({.first = *first, .refs = 1, .slots = std::move(slots)});
-  return &service.runs.back();
-}
+  // A service that has affinity again begins without the records of its former time.
+  std::set<uint32_t> stale;
+  for (const Prepared& prepared : queue)
+    if ((prepared.next.value.flags & FRONTEND_AFFINITY) &&
+        affinity_lost_.contains(prepared.next.value.service))
+      stale.insert(prepared.next.value.service);
+  erase_affinities(stale);
 
-/// The id's generation moves on before the id is used, so that no UDP flow of an earlier owner fits.
-Result<ServicePublisher::BackendRecord*> ServicePublisher::obtain_backend(ServiceRecord& service,
-                                                                          const compile::Backend& backend) {
-  auto known = service.backends.find(backend);
-  if (known != service.backends.end()) return &known->second;
-  const uint32_t capacity = maps_.backend_states->capacity();
-  if (backend_ids_.size() + 1 >= capacity)
-    return fail_errno(E2BIG, "map {}: all {} backend ids are in use", maps_.backend_states->name(), capacity);
-  // Round and round: an id rests as long as possible before it is given again.
-  if (next_backend_ == 0 || next_backend_ >= capacity) next_backend_ = 1;
-  while (backend_ids_.contains(next_backend_))
-    next_backend_ = next_backend_ + 1 < capacity ? next_backend_ + 1 : 1;
-  const uint32_t id = next_backend_;
-  auto state = maps_.backend_states->get(id);
-  if (!state) return pass(state);
-  const backend_state next{.generation = state->value_or(backend_state{}).generation + 1};
-  BPFNET_TRY(maps_.backend_states->put(id, next));
-  backend_ids_.insert(id);
-  ++next_backend_;
-  return &service.backends.emplace(backend, BackendRecord{id, next.generation, 0}).first->second;
-}
-
-void ServicePublisher::drop_run(uint32_t service, Run* run, Clock::time_point now, bool was_visible) {
-  if (!run || --run->refs > 0) return;
-  ServiceRecord& owner = services_[service];
-  for (const backend_slot& slot : run->slots) {
-    auto record = owner.backends.find(backend_of(slot));
-    if (record != owner.backends.end()) --record->second.listed;
-  }
-  const auto count = static_cast<uint32_t>(run->slots.size());
-  if (was_visible) {
-    retired_.push_back({.due = now + options_.grace, .first = run->first, .count = count});
-  } else {
-    slots_.release(run->first, count);
-  }
-  owner.runs.remove_if([run](const Run& r) { return &r == run; });
-}
-
-/// Decides about backends that stand in no run: UDP flows leave those that serve no more, as soon as there
-/// is somewhere to go (S45-S47). TCP flows do not look at the generation (S33).
-void ServicePublisher::settle_backends(const ServingBackends& serving, Problems& problems) {
-  std::set<uint32_t> still;
-  for (const uint32_t id : unsettled_) {
-    auto found = services_.find(id);
-    if (found == services_.end()) continue;
-    ServiceRecord& service = found->second;
-    auto serving_here = serving.find(service.key);
-    const bool any_serving = (serving_here != serving.end() && !serving_here->second.empty()) ||
-                             std::any_of(service.backends.begin(), service.backends.end(),
-                                         [](const auto& entry) { return entry.second.listed > 0; });
-    for (auto entry = service.backends.begin(); entry != service.backends.end();) {
-      const BackendRecord& record = entry->second;
-      const bool serves = serving_here != serving.end() && serving_here->second.contains(entry->first);
-      const bool deleted = service.frontends == 0;
-      if (record.listed > 0 || (!deleted && (serves || !any_serving))) {
-        if (record.listed == 0) still.insert(id);
-        ++entry;
+  put_exact(queue, now);
+  for (Prepared& prepared : queue) {
+    if (!prepared.wanted) continue;  // undone
+    if (is_range(prepared.address) && prepared.differs) {
+      Status written = maps_.frontend_ranges->put(range_key(prepared.address), prepared.next.value);
+      if (!written) {
+        undo(prepared, written.error().message, now);
         continue;
       }
-      // A published port has no service to come back to: its flows end with it (C21).
-      if (!deleted || service.published_port) {
-        Status raised = raise_generation(record);
-        if (!raised) {
-          problems.push_back({service.key, raised.error().message});
-          still.insert(id);
-          ++entry;
-          continue;
-        }
-      }
-      backend_ids_.erase(record.id);
-      entry = service.backends.erase(entry);
     }
-    if (service.frontends == 0 && service.backends.empty()) services_.erase(found);
+    install(prepared, now);
   }
-  unsettled_ = std::move(still);
+  queue.clear();
 }
 
-Status ServicePublisher::raise_generation(const BackendRecord& record) {
-  return maps_.backend_states->put(record.id, backend_state{.generation = record.generation + 1});
+/// Writes the exact frontends of the queue in one batch, and goes on behind each that is refused.
+void ServicePublisher::put_exact(Queue& queue, Clock::time_point now) {
+  std::vector<Prepared*> entries;
+  std::vector<frontend_key> keys;
+  std::vector<frontend> values;
+  for (Prepared& prepared : queue) {
+    if (is_range(prepared.address) || !prepared.differs) continue;
+    entries.push_back(&prepared);
+    keys.push_back(exact_key(prepared.address));
+    values.push_back(prepared.next.value);
+  }
+  for (size_t at = 0; at < keys.size();) {
+    size_t done = 0;
+    Status written =
+        maps_.frontends->put_batch(std::span(keys).subspan(at), std::span(values).subspan(at), done);
+    at += done;
+    if (written || at >= keys.size()) continue;
+    undo(*entries[at], written.error().message, now);
+    ++at;
+  }
+}
+
+void ServicePublisher::install(Prepared& prepared, Clock::time_point now) {
+  accept(prepared.address);
+  if (!prepared.flaw.empty())
+    refuse(prepared.address, prepared.next.value.service, {prepared.wanted->service, prepared.flaw});
+  ServiceRecord& service = services_[prepared.next.value.service];
+  ++service.frontends;
+  if (prepared.next.value.flags & FRONTEND_AFFINITY) ++service.affine;
+  auto [applied, is_new] = applied_.try_emplace(prepared.address);
+  if (!is_new) detach(applied->second, now);
+  applied->second = prepared.next;
+}
+
+/// The frontend keeps the value it has; what was prepared for it was never named.
+void ServicePublisher::undo(Prepared& prepared, const std::string& message, Clock::time_point now) {
+  const uint32_t id = prepared.next.value.service;
+  BackendRuns::Owner& owner = services_[id].backends;
+  runs_.release(owner, prepared.next.internal, std::nullopt);
+  runs_.release(owner, prepared.next.external, std::nullopt);
+  sources_.release(prepared.next.value.source_set, now);
+  refuse(prepared.address, id, {prepared.wanted->service, message});
+  prepared.wanted = nullptr;
+}
+
+void ServicePublisher::refuse(const compile::FrontendAddress& address, uint32_t service, Problem problem) {
+  accept(address);
+  if (service != 0) ++services_[service].refused;
+  refused_[address] = {service, std::move(problem)};
+}
+
+void ServicePublisher::accept(const compile::FrontendAddress& address) {
+  const auto refusal = refused_.find(address);
+  if (refusal == refused_.end()) return;
+  if (const auto service = services_.find(refusal->second.service); service != services_.end()) {
+    --service->second.refused;
+    touched_.insert(service->first);
+  }
+  refused_.erase(refusal);
+}
+
+void ServicePublisher::remove(const compile::FrontendAddress& address, Clock::time_point now) {
+  const auto applied = applied_.find(address);
+  if (applied != applied_.end()) {
+    Status erased = is_range(address) ? maps_.frontend_ranges->erase(range_key(address))
+                                      : maps_.frontends->erase(exact_key(address));
+    if (!erased)
+      return refuse(address, applied->second.value.service,
+                    {"frontend " + address.ip.to_string(), erased.error().message});
+    detach(applied->second, now);
+    applied_.erase(applied);
+  }
+  accept(address);
+}
+
+/// Takes a frontend off its service, its runs and its set, which the map no longer names.
+void ServicePublisher::detach(Applied& applied, Clock::time_point now) {
+  const Clock::time_point due = now + options_.grace;
+  const uint32_t id = applied.value.service;
+  ServiceRecord& service = services_[id];
+  --service.frontends;
+  // Programs that read the old frontend may still write a record.
+  if ((applied.value.flags & FRONTEND_AFFINITY) && --service.affine == 0) affinity_lost_[id] = due;
+  touched_.insert(id);
+  runs_.release(service.backends, applied.internal, due);
+  runs_.release(service.backends, applied.external, due);
+  sources_.release(applied.value.source_set, due);
+}
+
+/// Backends in no run: kept while they serve (S46) or while their service has no other (S47), else their
+/// flows are moved on.
+void ServicePublisher::settle(const ServiceUpdate& update) {
+  if (update.serving_keys) {
+    for (const std::string& key : *update.serving_keys)
+      if (const auto id = update.numbers.ids.find(key); id != update.numbers.ids.end())
+        touched_.insert(id->second);
+  } else {
+    for (const auto& [id, service] : services_) touched_.insert(id);
+  }
+  for (const uint32_t id : touched_) {
+    const auto service = services_.find(id);
+    if (service == services_.end() || settle_service(service->second, update.serving)) continue;
+    if (!service->second.key.empty()) forgotten_.push_back(service->second.key);
+    services_.erase(service);
+  }
+  touched_.clear();
+}
+
+bool ServicePublisher::settle_service(ServiceRecord& service, const ServingBackends& serving) {
+  BackendRuns::Owner& owner = service.backends;
+  const auto serving_here = serving.find(service.key);
+  const bool deleted = service.frontends == 0 && service.refused == 0;
+  const bool any_serving =
+      (serving_here != serving.end() && !serving_here->second.empty()) ||
+      std::ranges::any_of(owner.backends, [this](const auto& known) { return runs_.listed(known.id); });
+  std::vector<uint32_t> ended;
+  for (const auto& [backend, id] : owner.backends) {
+    const bool serves = serving_here != serving.end() && serving_here->second.contains(backend);
+    if (runs_.listed(id) || (!deleted && (serves || !any_serving))) continue;
+    // A published port has no service to come back to: its flows end with it (C21).
+    if (!deleted || service.published_port) runs_.raise(id);
+    ended.push_back(id);
+  }
+  for (const uint32_t id : ended) runs_.forget(owner, id);
+  return !deleted || !owner.backends.empty();
+}
+
+void ServicePublisher::erase_affinities(const std::set<uint32_t>& services) {
+  if (services.empty()) return;
+  std::vector<affinity_key> keys;
+  Status read = maps_.affinities->for_each([&](const affinity_key& key, const affinity&) {
+    if (services.contains(key.service)) keys.push_back(key);
+  });
+  if (!read) return;  // they stay in affinity_lost_
+  bool all = true;
+  for (const affinity_key& key : keys) all &= maps_.affinities->erase(key).has_value();
+  if (all)
+    for (const uint32_t id : services) affinity_lost_.erase(id);
 }
 
 bool ServicePublisher::reclaim(Clock::time_point now) {
-  bool freed = false;
-  while (!retired_.empty() && retired_.front().due <= now) {
-    slots_.release(retired_.front().first, retired_.front().count);
-    retired_.pop_front();
-    freed = true;
+  std::set<uint32_t> due;
+  for (auto& [id, when] : affinity_lost_) {
+    if (when > now) continue;
+    due.insert(id);
+    when = now + std::chrono::seconds(1);  // should the kernel refuse
   }
-  return freed;
+  erase_affinities(due);
+  const bool runs = runs_.reclaim(now);
+  const bool sources = sources_.reclaim(now);
+  return runs || sources;
 }
 
 std::optional<Clock::time_point> ServicePublisher::deadline() const {
-  if (retired_.empty()) return std::nullopt;
-  return retired_.front().due;
+  std::optional<Clock::time_point> first = runs_.deadline();
+  const auto consider = [&first](const std::optional<Clock::time_point>& when) {
+    if (when && (!first || *when < *first)) first = when;
+  };
+  consider(sources_.deadline());
+  for (const auto& [id, when] : affinity_lost_) consider(when);
+  return first;
+}
+
+size_t ServicePublisher::repair(Problems& problems) {
+  Records<frontend_key, frontend> exact;
+  Records<frontend_range_key, frontend> ranges;
+  for (const auto& [address, applied] : applied_) {
+    if (is_range(address)) {
+      ranges[range_key(address)] = applied.value;
+    } else {
+      exact[exact_key(address)] = applied.value;
+    }
+  }
+  Records<frontend_key, frontend> exact_held;
+  Records<frontend_range_key, frontend> ranges_held;
+  // What frontends name is put right before them.
+  size_t repaired = sources_.repair(problems);
+  repaired += runs_.repair(
+      [this](const auto& visit) {
+        for (const auto& [id, service] : services_) visit(service.backends);
+      },
+      problems);
+  Status read = maps_.frontends->for_each(
+      [&](const frontend_key& key, const frontend& value) { exact_held[key] = value; });
+  if (read)
+    read = maps_.frontend_ranges->for_each(
+        [&](const frontend_range_key& key, const frontend& value) { ranges_held[key] = value; });
+  if (!read) {
+    problems.push_back({"frontends", read.error().message});
+    return repaired;
+  }
+  repaired += repair_table(*maps_.frontends, exact, exact_held, problems);
+  return repaired + repair_table(*maps_.frontend_ranges, ranges, ranges_held, problems);
 }
 
 }  // namespace bpfnet::apply

@@ -1,43 +1,37 @@
 #pragma once
 
-#include <chrono>
-#include <deque>
-#include <list>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "control/apply/backend_runs.h"
 #include "control/apply/map_writer.h"
 #include "control/apply/report.h"
-#include "control/apply/slots.h"
+#include "control/apply/service_numbers.h"
+#include "control/apply/source_sets.h"
 #include "control/compile/images.h"
 
 namespace bpfnet::apply {
 
-using Clock = std::chrono::steady_clock;
-
-/// A service port and its protocol, as ids are given: `default/web:http/udp`.
-std::string service_key(const compile::FrontendAddress& address, const compile::Frontend& frontend);
-
-/// Ids of service ports, stable while they are known; never used twice. Owned and persisted by the agent.
-struct ServiceNumbers {
-  std::map<std::string, uint32_t> ids;  ///< service_key -> id, from 1
-  uint32_t next = 1;
-
-  /// Numbers what is new, forgets what is gone. True: `ids` changed and must be persisted before publishing.
-  bool assign(const compile::ServiceImage& image);
+/// What one publish of services makes true.
+struct ServiceUpdate {
+  const compile::ServiceImage& image;
+  const ServiceNumbers& numbers;
+  const ServingBackends& serving;
+  /// The only frontends that may differ from the last publish. Missing: all are compared with the maps.
+  const std::set<compile::FrontendAddress>* frontends = nullptr;
+  /// The only keys of `serving` that may differ. Missing: all.
+  const std::set<std::string>* serving_keys = nullptr;
+  /// Try again what was refused before.
+  bool retry = true;
 };
 
-/// Endpoints that are serving, listed as a backend or not (S46): service_key -> backends. Only UDP, the one
-/// protocol whose flows move.
-using ServingBackends = std::map<std::string, std::set<compile::Backend>>;
-ServingBackends serving_backends(const model::ClusterState& state);
-
-/// Frontends, slot runs and backend generations. A run is never changed in place: the new one is written,
-/// the frontend switched by one update, the old run reused after a grace period in which every program that
-/// read the old frontend has ended.
+/// Frontends with their runs of backends and sets of allowed sources, each published by copy, then switch:
+/// what a frontend will name is written before it, what it named is reused after a grace period in which
+/// every program that read the old frontend has ended.
 class ServicePublisher {
  public:
   struct Options {
@@ -50,73 +44,85 @@ class ServicePublisher {
   /// Reads back what the maps hold, so that it is kept. Call once, before the first publish.
   Status adopt();
 
-  /// Makes the maps say what `image` says. Every frontend stands alone: one that fails keeps its old value.
-  void publish(const compile::ServiceImage& image, const ServiceNumbers& numbers,
-               const ServingBackends& serving, Clock::time_point now, Problems& problems);
+  /// Makes the maps say what the image says. Every frontend stands alone: one that fails keeps its old value
+  /// and is told in `problems` until it is in place.
+  void publish(const ServiceUpdate& update, Clock::time_point now, Problems& problems);
 
-  /// Frees runs whose grace is over; true when some were.
+  /// Frees what its grace is over for; true when room was made.
   bool reclaim(Clock::time_point now);
   /// When reclaim() has work next.
   [[nodiscard]] std::optional<Clock::time_point> deadline() const;
 
-  [[nodiscard]] const SlotAllocator& slots() const { return slots_; }
+  /// Reads the maps again and puts right what somebody else changed. Gives the number of entries.
+  size_t repair(Problems& problems);
+
+  /// Service keys that are in no map any more; each is told once. Their numbers may be forgotten.
+  std::vector<std::string> take_forgotten() { return std::exchange(forgotten_, {}); }
+
+  [[nodiscard]] const SlotAllocator& slots() const { return runs_.slots(); }
   [[nodiscard]] size_t frontends() const { return applied_.size(); }
+  [[nodiscard]] size_t source_sets() const { return sources_.size(); }
+  [[nodiscard]] size_t refused() const { return refused_.size(); }
   /// Highest service id found in the maps by adopt(); new ids start above it.
   [[nodiscard]] uint32_t highest_service() const { return highest_service_; }
 
  private:
-  struct Run {
-    uint32_t first = 0;
-    uint32_t refs = 0;
-    std::vector<backend_slot> slots;
-  };
-  struct BackendRecord {
-    uint32_t id = 0;
-    uint32_t generation = 0;
-    uint32_t listed = 0;  ///< runs in use that contain it
-  };
   struct ServiceRecord {
     std::string key;
     uint32_t frontends = 0;
+    uint32_t affine = 0;   ///< frontends with FRONTEND_AFFINITY
+    uint32_t refused = 0;  ///< frontends that wait to be tried again
     bool published_port = false;
-    std::list<Run> runs;
-    std::map<compile::Backend, BackendRecord> backends;
+    BackendRuns::Owner backends;
   };
   /// A frontend as the map holds it.
   struct Applied {
-    std::optional<compile::Frontend> wanted;  ///< missing: adopted or refused, compare with the map
     frontend value{};
-    Run* internal = nullptr;
-    Run* external = nullptr;
+    BackendRuns::Run* internal = nullptr;
+    BackendRuns::Run* external = nullptr;
   };
-  struct Retired {
-    Clock::time_point due;
-    uint32_t first;
-    uint32_t count;
+  /// A frontend whose runs and sources are ready, and which no map names yet.
+  struct Prepared {
+    compile::FrontendAddress address;
+    const compile::Frontend* wanted = nullptr;
+    Applied next;
+    std::string flaw;  ///< a problem that does not keep it from being published
+    bool differs = true;
   };
+  struct Refusal {
+    uint32_t service = 0;
+    Problem problem;
+  };
+  using Queue = std::vector<Prepared>;
 
-  Status adopt_frontend(const frontend_key& key, const frontend& value);
-  Result<Run*> adopt_run(ServiceRecord& service, uint32_t first, uint32_t count);
-  Status publish_one(const compile::FrontendAddress& address, const compile::Frontend& wanted, uint32_t id,
-                     Clock::time_point now);
-  Status remove_one(const compile::FrontendAddress& address, Clock::time_point now);
-  Result<Run*> obtain_run(ServiceRecord& service, const std::vector<compile::Backend>& backends);
-  Result<BackendRecord*> obtain_backend(ServiceRecord& service, const compile::Backend& backend);
-  void drop_run(uint32_t service, Run* run, Clock::time_point now, bool was_visible);
+  void adopt_frontend(const compile::FrontendAddress& address, const frontend& value);
+  [[nodiscard]] std::vector<compile::FrontendAddress> to_do(const ServiceUpdate& update) const;
+  void prepare(const compile::FrontendAddress& address, const compile::Frontend& wanted, uint32_t id,
+               Clock::time_point now, Queue& queue);
+  void commit(Queue& queue, Clock::time_point now);
+  void put_exact(Queue& queue, Clock::time_point now);
+  void install(Prepared& prepared, Clock::time_point now);
+  void undo(Prepared& prepared, const std::string& message, Clock::time_point now);
+  void refuse(const compile::FrontendAddress& address, uint32_t service, Problem problem);
+  void accept(const compile::FrontendAddress& address);
+  void remove(const compile::FrontendAddress& address, Clock::time_point now);
   void detach(Applied& applied, Clock::time_point now);
-  void settle_backends(const ServingBackends& serving, Problems& problems);
-  Status raise_generation(const BackendRecord& record);
+  void settle(const ServiceUpdate& update);
+  /// False: nothing of the service is left.
+  bool settle_service(ServiceRecord& service, const ServingBackends& serving);
+  void erase_affinities(const std::set<uint32_t>& services);
 
   MapWriter& maps_;
   Options options_;
-  SlotAllocator slots_;
+  BackendRuns runs_;
+  SourceSets sources_;
   std::map<compile::FrontendAddress, Applied> applied_;
   std::map<uint32_t, ServiceRecord> services_;
-  std::set<uint32_t> unsettled_;  ///< services with backends in no run
-  std::set<uint32_t> backend_ids_;
-  uint32_t next_backend_ = 1;
+  std::set<uint32_t> touched_;  ///< services whose backends settle() must look at
+  std::map<compile::FrontendAddress, Refusal> refused_;
+  std::map<uint32_t, Clock::time_point> affinity_lost_;  ///< services whose records are to be erased
+  std::vector<std::string> forgotten_;
   uint32_t highest_service_ = 0;
-  std::deque<Retired> retired_;
 };
 
 }  // namespace bpfnet::apply

@@ -5,10 +5,12 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "base/result.h"
+#include "control/apply/report.h"
 
 namespace bpfnet::apply {
 
@@ -38,6 +40,15 @@ class Table {
     ++(done ? counts_.puts : counts_.failures);
     return done;
   }
+  /// Writes the pairs in their order, with few system calls where the map can, until one fails. `done`: how
+  /// many were written.
+  Status put_batch(std::span<const Key> keys, std::span<const Value> values, size_t& done) {
+    done = 0;
+    Status status = do_put_batch(keys, values, done);
+    counts_.puts += done;
+    if (!status) ++counts_.failures;
+    return status;
+  }
   /// A missing key is no error.
   Status erase(const Key& key) {
     Status done = do_erase(key);
@@ -51,6 +62,10 @@ class Table {
  protected:
   virtual Status do_put(const Key& key, const Value& value) = 0;
   virtual Status do_erase(const Key& key) = 0;
+  virtual Status do_put_batch(std::span<const Key> keys, std::span<const Value> values, size_t& done) {
+    for (; done < keys.size(); ++done) BPFNET_TRY(do_put(keys[done], values[done]));
+    return ok();
+  }
 
  private:
   std::string name_;
@@ -70,6 +85,24 @@ bool same_bytes(const T& a, const T& b) {
 
 template <typename Key, typename Value>
 using Records = std::map<Key, Value, BytesLess<Key>>;
+
+/// Makes a map that holds `held` hold `wanted`. Gives the number of entries that were put right.
+template <typename Key, typename Value>
+size_t repair_table(Table<Key, Value>& table, const Records<Key, Value>& wanted,
+                    const Records<Key, Value>& held, Problems& problems) {
+  size_t repaired = 0;
+  const auto note = [&](Status done) {
+    if (done) ++repaired;
+    if (!done) problems.push_back({table.name(), done.error().message});
+  };
+  for (const auto& [key, value] : wanted) {
+    const auto there = held.find(key);
+    if (there == held.end() || !same_bytes(there->second, value)) note(table.put(key, value));
+  }
+  for (const auto& [key, value] : held)
+    if (!wanted.contains(key)) note(table.erase(key));
+  return repaired;
+}
 
 /// What a map holds, kept beside it: read once from the kernel, then only differences are written.
 template <typename Key, typename Value>

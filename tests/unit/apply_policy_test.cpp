@@ -64,9 +64,9 @@ class Policies : public testing::Test {
   }
   Problems publish(const PolicyImage& image) {
     maps_.log.clear();
-    return publisher_->publish({.services = {},
-                                .service_numbers = {},
-                                .serving = {},
+    const compile::ServiceImage no_services;
+    const ServiceNumbers no_numbers;
+    return publisher_->publish({.services = {.image = no_services, .numbers = no_numbers, .serving = {}},
                                 .policy = image,
                                 .endpoints = facts_,
                                 .interfaces = devices_},
