@@ -20,7 +20,7 @@ struct Options {
   std::string socket = "/run/bpfnet/bpfnet.sock";
   std::string cgroup = "/sys/fs/cgroup";
   std::string sockets = "auto";  ///< on, off, auto
-  std::string netns;  ///< path; empty: the caller's
+  std::string netns;             ///< path; empty: the caller's
   std::vector<std::string> uplinks;
   std::vector<Cidr> pod_cidrs;  ///< empty: the own Node's podCIDRs
   std::vector<Cidr> cluster_cidrs;
