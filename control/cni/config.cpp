@@ -112,8 +112,7 @@ std::vector<HostPort> coalesce(std::vector<HostPort> ports) {
   std::ranges::sort(ports, {}, [](const HostPort& each) {
     return std::tuple(each.protocol, each.host_ip, each.host_port, each.container_port, each.count);
   });
-  const auto twice = std::ranges::unique(ports);
-  ports.erase(twice.begin(), twice.end());
+  ports.erase(std::unique(ports.begin(), ports.end()), ports.end());
   std::vector<HostPort> ranges;
   for (const HostPort& port : ports) {
     HostPort* last = ranges.empty() ? nullptr : &ranges.back();

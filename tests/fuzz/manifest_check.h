@@ -50,7 +50,7 @@ inline void check_manifest(std::string_view text) {
     for (Candidate* candidate : candidates) catalog.remove(candidate);
     catalog.settle();
     require(state.namespaces.empty() && state.nodes.empty() && state.pods.empty() && state.services.empty() &&
-            state.slices.empty() && state.policies.empty());
+            state.slices.empty() && state.policies.empty() && state.service_cidrs.empty());
   }
 }
 
