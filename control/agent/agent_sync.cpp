@@ -55,7 +55,6 @@ compile::NodeView Agent::node_view() const {
   view.cluster_cidrs = options_.cluster_cidrs;
   for (const Cidr& cidr : pod_cidrs()) view.cluster_cidrs.push_back(cidr);
   view.service_cidrs = options_.service_cidrs;
-  view.service_cidrs_by_default = options_.service_cidrs_by_default;
   view.node_port_addresses = options_.node_port_addresses;
   view.node_port_primary = options_.node_port_primary;
   return view;

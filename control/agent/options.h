@@ -25,7 +25,6 @@ struct Options {
   std::vector<Cidr> pod_cidrs;  ///< empty: the own Node's podCIDRs
   std::vector<Cidr> cluster_cidrs;
   std::vector<Cidr> service_cidrs;        ///< default_service_cidrs()
-  bool service_cidrs_by_default = false;  ///< nobody named any: ServiceCIDR objects take their place
   std::vector<Cidr> node_port_addresses;
   bool node_port_primary = false;  ///< S35: the Node's primary IPs
   uint32_t max_flows = 65536;

@@ -18,8 +18,6 @@ struct NodeView {
   std::vector<Address> addresses;   ///< assigned to this node's stack, all interfaces, loopback left out
   std::vector<Cidr> cluster_cidrs;  ///< configured ranges that are never masqueraded towards
   std::vector<Cidr> service_cidrs;  ///< configured service ranges; ServiceCIDR objects add to them
-  /// Nobody configured them: ServiceCIDR objects take their place.
-  bool service_cidrs_by_default = false;
   std::vector<Cidr> node_port_addresses;  ///< S35; empty: every local address
   bool node_port_primary = false;         ///< S35, "primary": the Node's primary IPs as well
 };

@@ -6,8 +6,7 @@
 namespace bpfnet::compile {
 
 std::vector<Cidr> service_cidrs(const model::ClusterState& state, const NodeView& node) {
-  std::vector<Cidr> cidrs;
-  if (!node.service_cidrs_by_default || state.service_cidrs.empty()) cidrs = node.service_cidrs;
+  std::vector<Cidr> cidrs = node.service_cidrs;
   for (const auto& [name, object] : state.service_cidrs)
     for (const Cidr& cidr : object.cidrs)
       if (std::ranges::find(cidrs, cidr) == cidrs.end()) cidrs.push_back(cidr);
