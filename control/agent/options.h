@@ -24,7 +24,7 @@ struct Options {
   std::vector<std::string> uplinks;
   std::vector<Cidr> pod_cidrs;  ///< empty: the own Node's podCIDRs
   std::vector<Cidr> cluster_cidrs;
-  std::vector<Cidr> service_cidrs;        ///< default_service_cidrs()
+  std::vector<Cidr> service_cidrs;  ///< default_service_cidrs()
   std::vector<Cidr> node_port_addresses;
   bool node_port_primary = false;  ///< S35: the Node's primary IPs
   uint32_t max_flows = 65536;
