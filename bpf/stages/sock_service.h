@@ -68,6 +68,28 @@ static __always_inline enum socket_outcome sock_backend_check(const struct sock_
 	return frontend_find(&direct, info->flags) ? SOCKET_LEFT_BACKEND : SOCKET_CONNECT;
 }
 
+/* A server's datagram to a client at an address of the node whose port has become a NodePort or hostPort: by
+ * packets it is an answer of a known flow. */
+static __always_inline bool sock_answers(struct bpf_sock_addr *ctx, const struct sock_call *call)
+{
+	__u32 ifindex = config.host_ifindex;
+	struct interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	struct endpoint *endpoint = endpoint_find(call->endpoint);
+	bool v4 = addr_is_v4(&call->to.daddr);
+	struct flow_key answer = call->to;
+	struct flow *flow;
+
+	if (!interface || !endpoint)
+		return false;
+	if (call->host)
+		answer.saddr = v4 ? interface->ip4 : interface->ip6;
+	else
+		answer.saddr = v4 ? endpoint->ip4 : endpoint->ip6;
+	answer.sport = bpf_htons(ctx->sk->src_port);
+	flow = bpf_map_lookup_elem(&flows, &answer);
+	return flow && flow->flags & FLOW_IS_REPLY;
+}
+
 /* Is the frontend one of those that only the packet path does? */
 static __always_inline enum socket_outcome sock_frontend_check(const struct frontend *frontend)
 {
@@ -107,6 +129,8 @@ static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock
 	/* By another address of the node a host's process would be seen from that one. */
 	if (call->host && !loopback && flags & ADDRESS_LOCAL_NODE && !sock_is_node_address(&call->to.daddr))
 		return SOCKET_LEFT_BOUND;
+	if (call->to.proto == IPPROTO_UDP && flags & ADDRESS_LOCAL_NODE && sock_answers(ctx, call))
+		return SOCKET_LEFT_ANSWER;
 	if (sock_calls_itself(call, frontend))
 		return SOCKET_LEFT_ITSELF;
 	index = frontend->first + bpf_get_prandom_u32() % frontend->count;

@@ -61,7 +61,8 @@ ABI_ASSERT(sizeof(struct socket_datagram_peers) == 192, "socket_datagram_peers")
 	X(10, LEFT_BOUND, "left-bound", "Left to the packet path: the socket is bound to an address, a port, a device or a mark.") \
 	X(11, LEFT_ITSELF, "left-itself", "Left to the packet path: the caller is one of the backends.")          \
 	X(12, LEFT_BACKEND, "left-backend", "Left to the packet path: the backend is no pod or node of the cluster, or an address of services itself.") \
-	X(13, LEFT_PEERS, "left-peers", "Left to the packet path: the socket has no room for a record, or two services of it the same backend.")
+	X(13, LEFT_PEERS, "left-peers", "Left to the packet path: the socket has no room for a record, or two services of it the same backend.") \
+	X(14, LEFT_ANSWER, "left-answer", "Left to the packet path: a datagram in answer to a client whose port is a service's too.")
 
 enum socket_outcome {
 #define X(number, name, label, text) SOCKET_##name = number,

@@ -299,6 +299,18 @@ TEST_P(Sockets, OtherAddressesOfTheNodeAreLeftToThePacketPath) {
   change("del");
 }
 
+// A port that a process of the node had before the NodePort: servers go on answering it.
+TEST_P(Sockets, AnswersToAClientOnANodePortAreNotTranslated) {
+  auto client =
+      UdpClient::open(node_a().netns(), {pod("web-a").ip(family()), Pod::kPort}, {.source_port = 30150});
+  ASSERT_TRUE(worked(client));
+  EXPECT_TRUE(answered(client->request("before"), "web-a", node_a().ip(family())));
+  cluster().apply("late", echo_service("late", 45, {cluster().backend("web-b")}, 30150).yaml());
+  EXPECT_TRUE(answered(client->request("after"), "web-a", node_a().ip(family())));
+  EXPECT_GE(calls(node_a(), "left-answer"), 1U);
+  cluster().remove("late");
+}
+
 int bind_error(const Netns& netns, int type, const HostPort& at, bool dual_stack = true) {
   const Fd fd = make_socket(netns, at.address.is_ipv4() ? AF_INET : AF_INET6, type);
   const int only = dual_stack ? 0 : 1;
