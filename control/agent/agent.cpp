@@ -28,10 +28,7 @@ Status enter_netns(const std::string& path) {
 }  // namespace
 
 Agent::Agent(Options options)
-    : options_(std::move(options)),
-      service_numbers_(std::make_shared<apply::ServiceNumbers>()),
-      services_(std::make_shared<compile::ServiceImage>()),
-      policy_(std::make_shared<compile::PolicyImage>()) {
+    : options_(std::move(options)), policy_(std::make_shared<compile::PolicyImage>()) {
   if (options_.node_name.empty()) options_.node_name = default_node_name();
 }
 
@@ -73,7 +70,7 @@ Status Agent::open_state() {
   policy_numbers_ = std::move(*policy_numbers);
   auto service_numbers = load_service_numbers(*store_);
   if (!service_numbers) return pass(service_numbers);
-  service_numbers_ = std::make_shared<apply::ServiceNumbers>(std::move(*service_numbers));
+  services_ = Services(std::move(*service_numbers));
 
   const auto begin = EventLoop::Clock::now();
   auto source = sources::FileSource::open(options_.manifests);
@@ -126,9 +123,7 @@ Status Agent::open_datapath() {
   BPFNET_TRY(publisher_->adopt());
   // Numbers that the maps hold and the database has forgotten are not given to anything else.
   const auto highest = publisher_->highest_ids();
-  auto service_numbers = std::make_shared<apply::ServiceNumbers>(*service_numbers_);
-  service_numbers->next = std::max(service_numbers->next, highest.service + 1);
-  service_numbers_ = std::move(service_numbers);
+  services_.skip_numbers(highest.service);
   if (policy_numbers_.identities.empty()) policy_numbers_.next_identity = highest.identity + 1;
   if (policy_numbers_.sets.empty()) policy_numbers_.next_set = highest.set + 1;
   if (policy_numbers_.rules.empty()) policy_numbers_.next_rule = highest.rule + 1;
@@ -190,7 +185,7 @@ Status Agent::serve() {
   if (source_->synced()) {
     (void)source_->take_changes();  // all of it is compiled now
     refresh_routes();
-    sync(kAll);
+    sync(everything());
   } else {
     spdlog::warn("manifests {}: not readable yet; what the maps hold stays as it is", options_.manifests);
   }

@@ -14,6 +14,7 @@
 #include "control/agent/node_links.h"
 #include "control/agent/options.h"
 #include "control/agent/routes.h"
+#include "control/agent/services.h"
 #include "control/agent/sockets.h"
 #include "control/agent/state.h"
 #include "control/agent/worker.h"
@@ -50,7 +51,11 @@ class Agent : public cni::EndpointHooks {
   void reached(const cni::AttachmentKey& key, cni::AddStep step) override;
 
   /// From any thread. Missing: the agent is ending.
-  std::optional<Snapshot> snapshot();
+  /// `services`: with the image of all services, which costs a copy of it.
+  std::optional<Snapshot> snapshot(bool services);
+  /// Compares the maps with what they should hold and puts right what somebody else changed (S61). Gives the
+  /// number of entries; an empty optional: the agent is ending.
+  std::optional<uint64_t> resync();
   cni::EndpointManager& manager() { return *manager_; }
 
  private:
@@ -83,20 +88,30 @@ class Agent : public cni::EndpointHooks {
   void refresh_routes();
   void update_pools();
   /// What must be compiled anew.
-  enum Dirty : unsigned { kNothing = 0, kServices = 1, kPolicy = 2, kAll = 3 };
-  void sync(unsigned dirty);
-  void compile_services();
+  struct Dirty {
+    compile::ServiceChanges services;
+    bool policy = false;   ///< pods, policies, namespaces, nodes, ranges
+    bool devices = false;  ///< interfaces and their addresses
+    [[nodiscard]] bool services_only() const { return !policy && !devices; }
+  };
+  static Dirty everything() { return {.services = {.everything = true}, .policy = true, .devices = true}; }
+  void sync(const Dirty& dirty);
   void compile_policy();
+  void save_service_numbers_later();
+  [[nodiscard]] apply::Problems publish_all();
+  void note_sync(EventLoop::Clock::time_point begin, uint64_t writes_before);
   void note_problems(apply::Problems problems);
   void note_source_problems();
   void arm_reclaim();
+  void arm_resync();
   Status do_publish(const cni::LiveEndpoint& endpoint, std::optional<uint64_t> cookie);
   Status verify_maps(const cni::LiveEndpoint& endpoint);
   /// Gives the device that was the endpoint's; 0: it was not in the maps.
   int do_withdraw(const ipam::EndpointRecord& endpoint);
   void detach(int ifindex, const std::string& name);
   void forget_vanished();
-  [[nodiscard]] Snapshot make_snapshot() const;
+  [[nodiscard]] Snapshot make_snapshot(bool services) const;
+  uint64_t do_resync();
 
   Options options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
@@ -122,10 +137,8 @@ class Agent : public cni::EndpointHooks {
   NodeAddresses addresses_;
   std::map<uint16_t, cni::LiveEndpoint> endpoints_;
   compile::PolicyNumbers policy_numbers_;
-  std::shared_ptr<const apply::ServiceNumbers> service_numbers_;
-  std::shared_ptr<const compile::ServiceImage> services_;
+  Services services_{apply::ServiceNumbers{}};
   std::shared_ptr<const compile::PolicyImage> policy_;
-  apply::ServingIndex serving_;
 
   bool ready_ = false;
   uint64_t generation_ = 0;
@@ -134,6 +147,8 @@ class Agent : public cni::EndpointHooks {
   uint64_t first_sync_us_ = 0;
   uint64_t last_read_us_ = 0;
   uint64_t last_sync_writes_ = 0;
+  uint64_t resyncs_ = 0;
+  uint64_t resync_repairs_ = 0;
   apply::Problems apply_problems_;
   std::set<std::string> told_apply_problems_;
   std::set<std::string> told_source_problems_;

@@ -89,11 +89,11 @@ Status Agent::verify(const cni::LiveEndpoint& endpoint) {
 
 std::optional<std::string> Agent::port_holder(const ipam::HostPort& port) {
   auto holder = loop_->call([this, &port]() -> std::optional<std::string> {
-    const auto* frontend = compile::service_holding(*services_, {.host_port = port.host_port,
-                                                                 .container_port = port.container_port,
-                                                                 .protocol = port.protocol,
-                                                                 .host_ip = port.host_ip,
-                                                                 .count = port.count});
+    const auto* frontend = compile::service_holding(services_.image(), {.host_port = port.host_port,
+                                                                        .container_port = port.container_port,
+                                                                        .protocol = port.protocol,
+                                                                        .host_ip = port.host_ip,
+                                                                        .count = port.count});
     if (!frontend) return std::nullopt;
     return "Service " + frontend->service;
   });
@@ -113,7 +113,7 @@ Status Agent::do_publish(const cni::LiveEndpoint& endpoint, std::optional<uint64
         return std::any_of(cidrs.begin(), cidrs.end(), [&](const Cidr& cidr) { return cidr.contains(ip); });
       });
   if (!routed) refresh_routes();
-  sync(kAll);
+  sync({.services = {.host_ports = true}, .policy = true, .devices = true});
   if (cookie) {
     Status added = sockets_->add_pod(endpoint.record.index, *cookie);
     if (!added) spdlog::warn("endpoint {}: {}", endpoint.record.key.to_string(), added.error().message);
@@ -126,7 +126,7 @@ Status Agent::verify_maps(const cni::LiveEndpoint& endpoint) {
   BPFNET_TRY(
       publisher_->verify_endpoint(record.index, static_cast<uint32_t>(endpoint.host_ifindex), record.ips, 0));
   if (record.host_ports.empty()) return ok();
-  return publisher_->verify_frontends(host_port_frontends(*services_, record));
+  return publisher_->verify_frontends(host_port_frontends(services_.image(), record));
 }
 
 int Agent::do_withdraw(const ipam::EndpointRecord& record) {
@@ -136,7 +136,7 @@ int Agent::do_withdraw(const ipam::EndpointRecord& record) {
   endpoints_.erase(found);
   Status removed = sockets_->remove_pod(record.index);
   if (!removed) spdlog::warn("endpoint {}: {}", record.key.to_string(), removed.error().message);
-  if (ready_) sync(kAll);
+  if (ready_) sync({.services = {.host_ports = true}, .policy = true, .devices = true});
   return ifindex;
 }
 
@@ -157,11 +157,11 @@ void Agent::forget_vanished() {
   }
 }
 
-std::optional<Snapshot> Agent::snapshot() {
-  return loop_->call([this] { return make_snapshot(); });
+std::optional<Snapshot> Agent::snapshot(bool services) {
+  return loop_->call([this, services] { return make_snapshot(services); });
 }
 
-Snapshot Agent::make_snapshot() const {
+Snapshot Agent::make_snapshot(bool services) const {
   Snapshot s;
   s.node_name = options_.node_name;
   s.manifests = options_.manifests;
@@ -176,6 +176,8 @@ Snapshot Agent::make_snapshot() const {
   s.first_sync_us = first_sync_us_;
   s.last_sync_us = last_sync_us_;
   s.last_sync_writes = last_sync_writes_;
+  s.resyncs = resyncs_;
+  s.resync_repairs = resync_repairs_;
   s.writes = publisher_->writes();
   s.uptime_seconds = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - started_).count());
@@ -190,9 +192,13 @@ Snapshot Agent::make_snapshot() const {
   s.endpoints = endpoints_;
   for (const auto& [index, live] : endpoints_)
     if (const endpoint* record = publisher_->endpoints().find(index)) s.records[index] = *record;
-  s.services = services_;
+  s.frontends = services_.image().frontends.size();
+  s.service_warnings = services_.image().warnings.size();
+  if (services) {
+    s.services = std::make_shared<compile::ServiceImage>(services_.image());
+    s.service_numbers = std::make_shared<apply::ServiceNumbers>(services_.numbers());
+  }
   s.policy = policy_;
-  s.service_numbers = service_numbers_;
   s.source_problems = source_->problems();
   s.apply_problems = apply_problems_;
   s.node_problems = route_problems_;

@@ -14,6 +14,9 @@ namespace {
 
 constexpr int kNetlinkTimer = 1;
 constexpr int kReclaimTimer = 2;
+constexpr int kResyncTimer = 3;
+/// A comparison of all maps costs milliseconds for each thousand services.
+constexpr std::chrono::minutes kResyncInterval{5};
 /// A full map may refuse thousands of objects at once.
 constexpr size_t kProblemsLogged = 10;
 /// A veth pair is a dozen events: look once.
@@ -120,16 +123,20 @@ void Agent::note_read(EventLoop::Clock::time_point begin) {
 void Agent::apply_source_changes() {
   if (!source_->synced()) return;
   const sources::Changes changes = source_->take_changes();
-  unsigned dirty = ready_ ? kNothing : kAll;
-  if (!changes.services.empty() || !changes.slices.empty()) dirty |= kServices;
-  if (!changes.pods.empty() || !changes.policies.empty() || !changes.namespaces.empty()) dirty |= kPolicy;
-  if (!changes.service_cidrs.empty()) dirty |= kPolicy;
+  Dirty dirty;
+  if (ready_) {
+    dirty.services = {.services = changes.services, .slices = changes.slices};
+    dirty.policy = !changes.pods.empty() || !changes.policies.empty() || !changes.namespaces.empty() ||
+                   !changes.service_cidrs.empty() || !changes.nodes.empty();
+    dirty.devices = !changes.nodes.empty();
+  } else {
+    dirty = everything();
+  }
   if (!changes.nodes.empty()) {
-    dirty |= kAll;
     refresh_links();
     update_pools();
   }
-  if (dirty == kNothing) {
+  if (ready_ && changes.empty()) {
     generation_ = source_->generation();
     return;
   }
@@ -148,7 +155,8 @@ void Agent::look_at_links() {
   const bool changed = refresh_links();
   forget_vanished();
   refresh_routes();
-  if (ready_ && changed) sync(addresses == links_.own_addresses() ? kNothing : kAll);
+  const bool moved = addresses != links_.own_addresses();
+  if (ready_ && changed) sync({.policy = moved, .devices = true});
 }
 
 bool Agent::refresh_links() {
@@ -219,17 +227,13 @@ void Agent::update_pools() {
   allocator_->set_pools(pod_cidrs(), links_.own_addresses());
 }
 
-void Agent::compile_services() {
-  services_ = std::make_shared<compile::ServiceImage>(
-      compile::compile_services(source_->state(), node_view(), local_endpoints()));
-  serving_.update(source_->state());
-  auto numbers = std::make_shared<apply::ServiceNumbers>(*service_numbers_);
-  if (numbers->assign(*services_).empty()) return;
-  service_numbers_ = std::move(numbers);
-  // After this sync: a number that is lost is found again in the maps.
-  loop_->post([this, saved = service_numbers_] {
-    Status done = saved == service_numbers_ ? save_service_numbers(*store_, *saved) : ok();
-    if (!done) spdlog::error("{}", done.error().message);
+/// After the maps: a number that is lost with the process is above those in the maps, and given anew.
+void Agent::save_service_numbers_later() {
+  loop_->post([this] {
+    const auto changes = services_.take_unsaved();
+    if (changes.empty()) return;
+    Status saved = save_service_numbers(*store_, changes, services_.numbers().next);
+    if (!saved) spdlog::error("{}", saved.error().message);
   });
 }
 
@@ -243,33 +247,66 @@ void Agent::compile_policy() {
   if (!saved) spdlog::error("{}", saved.error().message);
 }
 
-void Agent::sync(unsigned dirty) {
-  const auto begin = EventLoop::Clock::now();
-  if (dirty & kServices) compile_services();
-  if (dirty & kPolicy) compile_policy();
-  const uint64_t writes = publisher_->writes();
+apply::Problems Agent::publish_all() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
-  note_problems(publisher_->publish({.services = {.image = *services_,
-                                                  .numbers = *service_numbers_,
-                                                  .serving = serving_.backends()},
-                                     .policy = *policy_,
-                                     .endpoints = facts,
-                                     .interfaces = devices},
-                                    EventLoop::Clock::now()));
+  return publisher_->publish(
+      {.services = services_.pending(), .policy = *policy_, .endpoints = facts, .interfaces = devices},
+      EventLoop::Clock::now());
+}
+
+void Agent::sync(const Dirty& dirty) {
+  const auto begin = EventLoop::Clock::now();
+  const uint64_t writes = publisher_->writes();
+  services_.update(source_->state(), node_view(), local_endpoints(), dirty.services);
+  if (dirty.policy) compile_policy();
+  note_problems(dirty.services_only() ? publisher_->publish(services_.pending(), begin) : publish_all());
+  services_.published(publisher_->take_forgotten_services());
+  save_service_numbers_later();
+  note_sync(begin, writes);
+  arm_reclaim();
+}
+
+void Agent::note_sync(EventLoop::Clock::time_point begin, uint64_t writes_before) {
   generation_ = source_->generation();
   ++syncs_;
-  last_sync_writes_ = publisher_->writes() - writes;
+  last_sync_writes_ = publisher_->writes() - writes_before;
   last_sync_us_ = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::microseconds>(EventLoop::Clock::now() - begin).count());
   spdlog::debug("sync {}: {} map writes in {} us", syncs_, last_sync_writes_, last_sync_us_);
-  if (!ready_) {
-    ready_ = true;
-    first_sync_us_ = last_sync_us_;
-    spdlog::info("ready");
-    spdlog::default_logger()->flush();
-  }
+  if (ready_) return;
+  ready_ = true;
+  first_sync_us_ = last_sync_us_;
+  spdlog::info("ready");
+  spdlog::default_logger()->flush();
+  arm_resync();
+}
+
+std::optional<uint64_t> Agent::resync() {
+  return loop_->call([this] { return do_resync(); });
+}
+
+uint64_t Agent::do_resync() {
+  if (!ready_) return 0;
+  const auto facts = endpoint_facts();
+  const auto devices = interfaces();
+  apply::Problems problems;
+  const uint64_t repairs = publisher_->resync(
+      {.services = services_.pending(), .policy = *policy_, .endpoints = facts, .interfaces = devices},
+      EventLoop::Clock::now(), problems);
+  note_problems(std::move(problems));
+  ++resyncs_;
+  resync_repairs_ += repairs;
+  if (repairs != 0) spdlog::warn("resync: {} map entries were not as written and are right again", repairs);
   arm_reclaim();
+  return repairs;
+}
+
+void Agent::arm_resync() {
+  loop_->set_timer(kResyncTimer, EventLoop::Clock::now() + kResyncInterval, [this] {
+    do_resync();
+    arm_resync();
+  });
 }
 
 void Agent::note_problems(apply::Problems problems) {
@@ -290,7 +327,7 @@ void Agent::arm_reclaim() {
   loop_->set_timer(kReclaimTimer, publisher_->deadline(), [this] {
     // Room was made: what did not fit may fit now.
     if (publisher_->reclaim(EventLoop::Clock::now()) && !apply_problems_.empty()) {
-      sync(kNothing);
+      sync({});
     } else {
       arm_reclaim();
     }

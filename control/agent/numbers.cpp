@@ -1,13 +1,16 @@
 #include "control/agent/numbers.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <tuple>
 
 namespace bpfnet::agent {
 namespace {
 
 constexpr const char* kPolicyBlob = "policy-numbers";
-constexpr const char* kServiceBlob = "service-numbers";
+constexpr std::string_view kServicePrefix = "service-id/";
+constexpr std::string_view kNextService = "service-id-next";
 
 Result<nlohmann::json> load(const ipam::Store& store, const char* name) {
   auto blob = store.get(name);
@@ -26,6 +29,13 @@ T member(const nlohmann::json& json, const char* name) {
   } catch (const nlohmann::json::exception&) {
     return T{};
   }
+}
+
+/// 0: not a number.
+uint32_t number(const std::string& text) {
+  uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() ? value : 0;
 }
 
 using Numbers = std::map<std::string, uint32_t>;
@@ -51,17 +61,28 @@ Status save_policy_numbers(ipam::Store& store, const compile::PolicyNumbers& num
 }
 
 Result<apply::ServiceNumbers> load_service_numbers(const ipam::Store& store) {
-  auto json = load(store, kServiceBlob);
-  if (!json) return pass(json);
+  auto rows = store.list(kServicePrefix);
+  if (!rows) return pass(rows);
+  auto next = store.get(kNextService);
+  if (!next) return pass(next);
   apply::ServiceNumbers numbers;
-  numbers.ids = member<Numbers>(*json, "ids");
-  numbers.next = std::max<uint32_t>(1, member<uint32_t>(*json, "next"));
+  numbers.next = std::max<uint32_t>(1, next->has_value() ? number(**next) : 1);
+  for (const auto& [key, text] : *rows) {
+    const uint32_t id = number(text);
+    if (id == 0) continue;  // numbered anew
+    numbers.ids.emplace_hint(numbers.ids.end(), key, id);
+    numbers.next = std::max(numbers.next, id + 1);
+  }
   return numbers;
 }
 
-Status save_service_numbers(ipam::Store& store, const apply::ServiceNumbers& numbers) {
-  const nlohmann::json json = {{"ids", numbers.ids}, {"next", numbers.next}};
-  return store.put(kServiceBlob, json.dump());
+Status save_service_numbers(ipam::Store& store, const std::map<std::string, std::optional<uint32_t>>& changes,
+                            uint32_t next) {
+  std::map<std::string, std::optional<std::string>> rows;
+  for (const auto& [key, id] : changes)
+    rows[std::string(kServicePrefix) + key] = id ? std::optional(std::to_string(*id)) : std::nullopt;
+  rows[std::string(kNextService)] = std::to_string(next);
+  return store.put_all(rows);
 }
 
 bool same_numbers(const compile::PolicyNumbers& a, const compile::PolicyNumbers& b) {

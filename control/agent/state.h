@@ -30,7 +30,9 @@ struct Snapshot {
   uint64_t first_sync_us = 0;  ///< of this start
   uint64_t last_sync_us = 0;   ///< compile and publish
   uint64_t last_sync_writes = 0;
-  uint64_t writes = 0;  ///< to all maps since start
+  uint64_t resyncs = 0;         ///< comparisons of the maps with what they should hold
+  uint64_t resync_repairs = 0;  ///< entries that these put right
+  uint64_t writes = 0;          ///< to all maps since start
   uint64_t uptime_seconds = 0;
   std::vector<apply::Publisher::MapCounts> map_counts;
   std::string sockets;  ///< on or off, and why
@@ -41,9 +43,11 @@ struct Snapshot {
   uint32_t slots_capacity = 0;
   std::map<uint16_t, cni::LiveEndpoint> endpoints;
   std::map<uint16_t, endpoint> records;  ///< as the map holds them
-  std::shared_ptr<const compile::ServiceImage> services;
-  std::shared_ptr<const compile::PolicyImage> policy;
+  size_t frontends = 0;
+  size_t service_warnings = 0;
+  std::shared_ptr<const compile::ServiceImage> services;  ///< only when asked for, as the next
   std::shared_ptr<const apply::ServiceNumbers> service_numbers;
+  std::shared_ptr<const compile::PolicyImage> policy;
   std::vector<sources::Problem> source_problems;
   apply::Problems apply_problems;
   std::vector<std::string> node_problems;  ///< routes, uplinks, datapath warnings

@@ -31,6 +31,11 @@ Status PolicySets::adopt() {
   });
 }
 
+Status PolicySets::reload() {
+  for (auto& [id, held] : sets_) held.entries.clear();
+  return adopt();
+}
+
 Status PolicySets::write(uint32_t id, const compile::PolicySet& wanted) {
   return write_entries(id, entries_of(id, wanted));
 }

@@ -21,6 +21,8 @@ class PolicySets {
   explicit PolicySets(Table<policy_key, policy_entry>& table) : table_(table) {}
 
   Status adopt();
+  /// Reads the map again; what is due of each set is kept.
+  Status reload();
 
   /// Makes set `id` hold exactly what `wanted` says, or leaves it as it was: a set that does not fit whole
   /// is taken back.

@@ -138,6 +138,25 @@ Problems Publisher::publish(const ServiceUpdate& services, Clock::time_point now
   return problems;
 }
 
+uint64_t Publisher::resync(const Wanted& wanted, Clock::time_point now, Problems& problems) {
+  // What is due anyway is not drift.
+  problems = publish(wanted, now);
+  const uint64_t before = writes();
+  services_.repair(problems);
+  const auto reload = [&problems](const char* what, Status read) {
+    if (!read) problems.push_back({what, read.error().message});
+    return read.has_value();
+  };
+  const bool known = reload("policies", sets_.reload()) && reload("endpoints", endpoints_.adopt()) &&
+                     reload("interfaces", interfaces_.load()) && reload("addresses", addresses_.load()) &&
+                     reload("cidrs", cidrs_.load());
+  if (known) {
+    Problems again = publish(wanted, now);
+    problems.insert(problems.end(), again.begin(), again.end());
+  }
+  return writes() - before;
+}
+
 bool Publisher::reclaim(Clock::time_point now) {
   const bool runs = services_.reclaim(now);
   const bool sets = sets_.reclaim(wanted_sets_, endpoints_.sets_in_use(), now, grace_);

@@ -35,6 +35,9 @@ class Publisher {
   Problems publish(const Wanted& wanted, Clock::time_point now);
   /// The same when services alone may have changed.
   Problems publish(const ServiceUpdate& services, Clock::time_point now);
+  /// Reads all maps again, puts right what somebody else changed in them (S61) and publishes. Gives the
+  /// number of entries that were not as written.
+  uint64_t resync(const Wanted& wanted, Clock::time_point now, Problems& problems);
   std::vector<std::string> take_forgotten_services() { return services_.take_forgotten(); }
 
   /// Frees what its grace is over for. True when room was made: refused objects may fit now.

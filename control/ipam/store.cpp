@@ -287,6 +287,37 @@ Result<std::optional<std::string>> Store::get(std::string_view name) const {
   return std::move(rows->front());
 }
 
+Result<std::map<std::string, std::string>> Store::list(std::string_view prefix) const {
+  std::string end(prefix);
+  if (end.empty() || end.back() != '/') return fail("store: list {}: the prefix does not end in /", prefix);
+  ++end.back();  // the first name behind all that begin so
+  auto rows = impl_->collect(
+      kListBlobs,
+      [&](Statement& s) {
+        s.bind(1, prefix);
+        s.bind(2, end);
+      },
+      [](const Statement& row) { return std::pair(row.text(0), row.text(1)); });
+  if (!rows) return pass(rows);
+  std::map<std::string, std::string> found;
+  for (auto& [name, value] : *rows)
+    found.emplace_hint(found.end(), name.substr(prefix.size()), std::move(value));
+  return found;
+}
+
+Status Store::put_all(const std::map<std::string, std::optional<std::string>>& changes) {
+  const std::scoped_lock lock(impl_->mutex);
+  auto transaction = Transaction::begin(impl_->db.get());
+  if (!transaction) return pass(transaction, "store: put");
+  for (const auto& [name, value] : changes) {
+    StatementUse statement(impl_->query(value ? kPutBlob : kDropBlob));
+    statement->bind(1, name);
+    if (value) statement->bind(2, *value);
+    BPFNET_TRY(statement->run());
+  }
+  return transaction->commit();
+}
+
 Status Store::put(std::string_view name, std::string_view value) {
   return impl_->change(kPutBlob, [&](Statement& statement) {
     statement.bind(1, name);

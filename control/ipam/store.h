@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -70,8 +71,12 @@ class Store {
   // --- blobs by name, such as the policy numbers ---
 
   [[nodiscard]] Result<std::optional<std::string>> get(std::string_view name) const;
+  /// Those whose names begin with `prefix`, by the rest of the name. The prefix ends in `/`.
+  [[nodiscard]] Result<std::map<std::string, std::string>> list(std::string_view prefix) const;
   Status put(std::string_view name, std::string_view value);
   Status erase(std::string_view name);
+  /// Many at once, in one transaction: all of them or, on an error, none. A missing value erases.
+  Status put_all(const std::map<std::string, std::optional<std::string>>& changes);
 
   // --- journal of host changes ---
 

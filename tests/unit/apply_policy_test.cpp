@@ -47,6 +47,13 @@ PolicyImage image_of(uint32_t set, uint32_t client, bool with_address = true) {
   return image;
 }
 
+template <typename Key, typename Value>
+bool same_records(const Records<Key, Value>& a, const Records<Key, Value>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return same_bytes(x.first, y.first) && same_bytes(x.second, y.second);
+  });
+}
+
 class Policies : public testing::Test {
  protected:
   Policies() {
@@ -209,6 +216,42 @@ TEST_F(Policies, VerifyNamesWhatIsMissing) {
   const auto verdict = publisher_->verify_endpoint(kWeb, kWebDevice, {kWebIp}, 0);
   ASSERT_FALSE(verdict);
   EXPECT_THAT(verdict.error().message, HasSubstr("map addresses: 10.0.0.1"));
+}
+
+/// S61: whatever strangers wrote, deleted or added is as it was after a resync, and counted.
+TEST_F(Policies, ResyncRepairsWhatStrangersChanged) {
+  const PolicyImage image = image_of(100, kClientOld);
+  const compile::FrontendAddress vip{.ip = ip("10.96.0.1"), .port = 80, .proto = IPPROTO_TCP};
+  const std::vector<compile::Backend> backends = {{kWebIp, 8080}, {kClientIp, 8080}};
+  compile::ServiceImage services;
+  services.frontends[vip] = {.service = "default/web", .internal = backends, .external = backends};
+  ServiceNumbers numbers;
+  numbers.assign(services);
+  const Wanted wanted{.services = {.image = services, .numbers = numbers, .serving = {}},
+                      .policy = image,
+                      .endpoints = facts_,
+                      .interfaces = devices_};
+  ASSERT_THAT(publisher_->publish(wanted, now_), IsEmpty());
+  const MemoryMaps as_written = maps_;
+
+  Problems problems;
+  EXPECT_EQ(publisher_->resync(wanted, now_, problems), 0U);
+
+  maps_.frontends.clear();
+  maps_.backend_slots.begin()->second.port = 1;
+  maps_.policies.clear();
+  maps_.addresses.begin()->second.identity = 9;
+  maps_.addresses[maps::make_address_key(ip("10.0.0.99"))] = {};
+  maps_.interfaces.clear();
+  // Six entries, and the epoch of web, whose flows may have been judged by the wrong identity.
+  EXPECT_EQ(publisher_->resync(wanted, now_, problems), 7U);
+  EXPECT_THAT(problems, IsEmpty());
+  EXPECT_TRUE(same_records(maps_.frontends, as_written.frontends));
+  EXPECT_TRUE(same_records(maps_.backend_slots, as_written.backend_slots));
+  EXPECT_TRUE(same_records(maps_.policies, as_written.policies));
+  EXPECT_TRUE(same_records(maps_.addresses, as_written.addresses));
+  EXPECT_TRUE(same_records(maps_.interfaces, as_written.interfaces));
+  EXPECT_EQ(publisher_->resync(wanted, now_, problems), 0U);
 }
 
 }  // namespace

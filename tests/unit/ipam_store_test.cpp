@@ -62,6 +62,16 @@ TEST_F(StoreTest, AnEndpointComesBackAsItWasAfterReopening) {
   EXPECT_THAT(open().endpoints().value(), ElementsAre(first));
 }
 
+TEST_F(StoreTest, ManyBlobsChangeInOneTransactionAndAreListedByPrefix) {
+  Store store = open();
+  ASSERT_TRUE(store.put("service-id", "none of them"));
+  ASSERT_TRUE(store.put_all({{"service-id/a", "1"}, {"service-id/b", "2"}, {"other/a", "3"}}));
+  EXPECT_EQ(store.list("service-id/").value(), (std::map<std::string, std::string>{{"a", "1"}, {"b", "2"}}));
+  ASSERT_TRUE(store.put_all({{"service-id/a", std::nullopt}, {"service-id/c", "4"}}));
+  EXPECT_EQ(store.list("service-id/").value(), (std::map<std::string, std::string>{{"b", "2"}, {"c", "4"}}));
+  EXPECT_FALSE(store.list("service-id"));
+}
+
 TEST_F(StoreTest, IndexesRotate) {
   Store store = open();
   EndpointRecord a = record("a");
