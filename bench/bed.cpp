@@ -32,6 +32,20 @@ sigset_t ending_signals() {
   return set;
 }
 
+/// Also the cgroups that paths with sockets have made: empty once the processes are gone.
+void remove_all(const e2e::ClusterOptions& options) {
+  e2e::remove_leftovers(options);
+  std::error_code none;
+  std::filesystem::path mount;
+  try {
+    mount = e2e::cgroup2_mount();
+  } catch (const std::exception&) {
+    return;
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(mount, none))
+    if (entry.path().filename().string().starts_with(options.prefix)) ::rmdir(entry.path().c_str());
+}
+
 }  // namespace
 
 e2e::ClusterOptions bed_options(const std::string& name) {
@@ -45,7 +59,7 @@ e2e::ClusterOptions bed_options(const std::string& name) {
 }
 
 int guarded(const e2e::ClusterOptions& options, const std::function<int()>& work) {
-  e2e::remove_leftovers(options);
+  remove_all(options);
   const sigset_t ending = ending_signals();
   sigset_t before;
   sigprocmask(SIG_BLOCK, &ending, &before);
@@ -69,7 +83,7 @@ int guarded(const e2e::ClusterOptions& options, const std::function<int()>& work
     siginfo_t info{};
     if (sigwaitinfo(&ending, &info) != SIGCHLD && info.si_signo != 0) ::kill(child, SIGTERM);
   }
-  e2e::remove_leftovers(options);
+  remove_all(options);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

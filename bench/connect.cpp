@@ -51,9 +51,10 @@ std::vector<Measured> make_paths(const e2e::ClusterOptions& bed, const Options& 
     fmt::print(stderr, " {:.1f} s\n", all.back().path->load_ms() / 1000);
   };
   add(Mode::kForwarding, 1);
-  for (const Mode mode : {Mode::kBpfnet, Mode::kIptablesLegacy, Mode::kIptablesNft, Mode::kNftables})
+  for (const Mode mode :
+       {Mode::kBpfnet, Mode::kBpfnetSockets, Mode::kIptablesLegacy, Mode::kIptablesNft, Mode::kNftables})
     for (const size_t size : options.sizes)
-      if (options.kube_proxy || mode == Mode::kBpfnet) add(mode, size);
+      if (options.kube_proxy || mode == Mode::kBpfnet || mode == Mode::kBpfnetSockets) add(mode, size);
   return all;
 }
 
@@ -65,6 +66,7 @@ void measure(std::vector<Measured>& all, const Options& options) {
     std::shuffle(order.begin(), order.end(), random);
     for (Measured* one : order) {
       const PathToService& path = *one->path;
+      path.enter();
       one->p50.push_back(median(path.client().in([&] { return round_trips(path.target(), options.burst); })));
     }
   }

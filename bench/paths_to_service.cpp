@@ -1,6 +1,7 @@
 #include "bench/paths_to_service.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <chrono>
 #include <fstream>
@@ -22,6 +23,14 @@ constexpr const char* kGateway = "169.254.1.1";
 
 double milliseconds_since(steady_clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(steady_clock::now() - begin).count();
+}
+
+/// The directory of this process's cgroup; empty where there is no cgroup2.
+std::string own_cgroup() {
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("0::")) return e2e::cgroup2_mount() + line.substr(3);
+  return "";
 }
 
 /// Many short connections from one address: ports are taken again a second after they were closed.
@@ -104,6 +113,13 @@ class BpfnetPath : public PathToService {
       : PathToService(mode, services, endpoints), options_(options) {
     options_.nodes.assign(index + 1, "");
     options_.nodes.back() = fmt::format("{}-node", index);
+    if (mode == Mode::kBpfnetSockets) {
+      // A cgroup of its own: no other path's connections meet its programs.
+      cgroup_ = fmt::format("{}/{}{}", e2e::cgroup2_mount(), options.prefix, index);
+      ::mkdir(cgroup_.c_str(), 0755);
+      options_.sockets = "";  // said by these
+      options_.agent_args = {"--sockets", "on", "--cgroup", cgroup_};
+    }
     node_ = std::make_unique<e2e::Node>(options_, index);
     add_idle_uplink(*node_);
     node_->write_manifest(
@@ -144,6 +160,8 @@ const char* mode_name(Mode mode) {
       return "plain forwarding";
     case Mode::kBpfnet:
       return "bpfnet";
+    case Mode::kBpfnetSockets:
+      return "bpfnet, sockets";
     case Mode::kIptablesLegacy:
       return "kube-proxy iptables (legacy)";
     case Mode::kIptablesNft:
@@ -163,6 +181,16 @@ std::vector<Service> PathToService::population(const Address& backend) {
   return services;
 }
 
+void PathToService::enter() const {
+  static const std::string home = own_cgroup();
+  static std::string current = home;
+  const std::string& wanted = cgroup_.empty() ? home : cgroup_;
+  if (wanted == current) return;
+  std::ofstream procs(wanted + "/cgroup.procs");
+  if (!(procs << "0\n" << std::flush)) throw std::runtime_error(wanted + ": cannot be entered");
+  current = wanted;
+}
+
 void PathToService::serve() {
   std::vector<uint16_t> ports;
   for (size_t i = 0; i < endpoints_; i++) ports.push_back(static_cast<uint16_t>(kFirstBackendPort + i));
@@ -171,6 +199,7 @@ void PathToService::serve() {
 
 void PathToService::prove() {
   const std::string what = fmt::format("{}, {} services", mode_name(mode_), services_);
+  enter();
   const size_t expected = mode_ == Mode::kForwarding ? 1 : endpoints_;
   std::set<uint16_t> seen;
   client_->in([&] {
@@ -187,7 +216,8 @@ void PathToService::prove() {
 
 std::unique_ptr<PathToService> make_path(const e2e::ClusterOptions& options, size_t index, Mode mode,
                                          size_t services, size_t endpoints) {
-  if (mode == Mode::kBpfnet) return std::make_unique<BpfnetPath>(options, index, mode, services, endpoints);
+  if (mode == Mode::kBpfnet || mode == Mode::kBpfnetSockets)
+    return std::make_unique<BpfnetPath>(options, index, mode, services, endpoints);
   return std::make_unique<KernelPath>(options, index, mode, services, endpoints);
 }
 

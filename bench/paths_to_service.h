@@ -14,7 +14,8 @@ namespace bpfnet::bench {
 /// Who carries a connection from the client's namespace through the node's to the backend's.
 enum class Mode {
   kForwarding,      ///< the kernel's routing alone, asked for the backend itself: the floor
-  kBpfnet,          ///< an agent, pods wired by bpfnet-cni
+  kBpfnet,          ///< an agent, pods wired by bpfnet-cni; packets alone
+  kBpfnetSockets,   ///< the same, sockets translated when they connect
   kIptablesLegacy,  ///< kube-proxy's rules, loaded by iptables-legacy-restore
   kIptablesNft,     ///< the same, by iptables-nft-restore
   kNftables,        ///< kube-proxy's nftables mode
@@ -38,6 +39,8 @@ class PathToService {
   /// Reading and loading of the services, ms.
   [[nodiscard]] double load_ms() const { return load_ms_; }
 
+  /// Moves the process into the path's cgroup, or back to where it came from if the path has none.
+  void enter() const;
   /// Starts the backend's server on the calling thread's CPU.
   void serve();
   /// Asks until every endpoint of the service has answered. Throws if one never does, if another one does, or
@@ -57,6 +60,7 @@ class PathToService {
   const e2e::Netns* backend_ = nullptr;
   Address client_ip_;
   e2e::HostPort target_;
+  std::string cgroup_;  ///< of the sockets that are translated; empty: none are
   double load_ms_ = 0;
   std::unique_ptr<RequestServer> server_;
 };

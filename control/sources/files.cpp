@@ -34,6 +34,8 @@ class FileSource::Impl {
 
   bool process() {
     WatchEvents events = watch_.read();
+    // Whoever writes beside and renames makes events that nobody needs to look at everything for.
+    std::erase_if(events.names, [](const auto& event) { return !is_manifest_name(event.first); });
     if (events.rescan) {
       scan();
     } else {
@@ -85,7 +87,6 @@ class FileSource::Impl {
 
  private:
   void follow(const std::string& name, uint32_t what) {
-    if (!is_manifest_name(name)) return;
     if ((what & (WatchEvents::kWritten | WatchEvents::kRemoved)) != 0) return refresh(name);
     const auto known = files_.find(name);
     const bool failed = known != files_.end() && known->second.has_failed();
