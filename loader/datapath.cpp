@@ -77,6 +77,17 @@ Status set_clock(datapath_config& config) {
   return ok();
 }
 
+/// Users speak of seconds; a tick that has begun counts as a whole one, so nothing ends early.
+void timeouts_to_ticks(datapath_config& config) {
+  for (uint32_t* timeout :
+       {&config.timeout_tcp_new, &config.timeout_tcp_established, &config.timeout_tcp_closing,
+        &config.timeout_tcp_closed, &config.timeout_udp_new, &config.timeout_udp_established,
+        &config.timeout_icmp}) {
+    const uint64_t ticks = (uint64_t{*timeout} * 1'000'000'000 + config.tick_ns - 1) / config.tick_ns;
+    *timeout = static_cast<uint32_t>(std::min<uint64_t>(ticks, INT32_MAX));
+  }
+}
+
 Status check_config(const datapath_config& config) {
   if (config.max_flows == 0 || config.max_flows > (1U << 26))
     return fail_errno(EINVAL, "max flows {}: 1 to {} are possible", config.max_flows, 1U << 26);
@@ -219,6 +230,7 @@ Result<Datapath> Datapath::open(const DatapathOptions& options) {
   state->config = options.config;
   state->config.layout_version = ABI_LAYOUT_VERSION;
   BPFNET_TRY(set_clock(state->config));
+  timeouts_to_ticks(state->config);
   BPFNET_TRY(check_config(state->config));
   state->features = probe_kernel();
   BPFNET_TRY(state->features.check());

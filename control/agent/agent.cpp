@@ -106,6 +106,8 @@ Status Agent::open_datapath() {
   datapath.sizes.backend_states = datapath.sizes.backend_slots;  // every slot may hold a backend of its own
   datapath.config.max_flows = options_.max_flows;
   datapath.config.endpoint_flow_quota = options_.endpoint_flow_quota;
+  datapath.config.timeout_tcp_established = options_.tcp_established_timeout;
+  datapath.config.timeout_tcp_closing = options_.tcp_close_wait_timeout;
   datapath.config.masquerade = options_.masquerade ? 1 : 0;
   datapath.config.trace = options_.trace ? 1 : 0;
   datapath.config.host_ifindex = static_cast<uint32_t>(host_device_.host_ifindex);

@@ -29,6 +29,8 @@ struct Options {
   bool node_port_primary = false;  ///< S35: the Node's primary IPs
   uint32_t max_flows = 65536;
   uint32_t endpoint_flow_quota = 0;
+  uint32_t tcp_established_timeout = 86400;  ///< seconds (S48)
+  uint32_t tcp_close_wait_timeout = 3600;    ///< seconds (S48)
   bool masquerade = true;
   std::string xdp = "auto";
   bool trace = false;

@@ -87,6 +87,14 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--endpoint-flow-quota", o.endpoint_flow_quota,
                  "Connections one pod may hold open; 0: no limit")
       ->capture_default_str();
+  app.add_option("--tcp-established-timeout", o.tcp_established_timeout,
+                 "Seconds after which an idle TCP connection is forgotten")
+      ->check(CLI::Range(1U, 1U << 30))
+      ->capture_default_str();
+  app.add_option("--tcp-close-wait-timeout", o.tcp_close_wait_timeout,
+                 "Seconds after which one that a single side has closed is")
+      ->check(CLI::Range(1U, 1U << 30))
+      ->capture_default_str();
   app.add_option("--masquerade", o.masquerade, "Pods leave the cluster with the node's address")
       ->capture_default_str();
   app.add_option("--xdp", o.xdp, "XDP on uplinks; auto is native, and off on veth")

@@ -201,6 +201,8 @@ class Expiry : public DatapathFixture {
     config.timeout_udp_new = 2;
     config.timeout_tcp_new = 2;
     config.timeout_tcp_established = 1U << 20;
+    config.timeout_tcp_closing = 1U << 19;
+    config.timeout_tcp_closed = 2;
     own_ = must(Node::create(1, config));
     own_->start_expiry();
   }
@@ -212,6 +214,20 @@ class Expiry : public DatapathFixture {
       std::this_thread::yield();
     }
     ASSERT_GE(own_->table().gc_runs, target) << "the timer does not run";
+  }
+  void segment(uint32_t pod, uint8_t flags) {
+    const bool there = pod == 1;
+    own_->run(HOOK_from_pod, there ? "pod1" : "pod2",
+              from_pod(pod) /
+                  Ip{.src = there ? who().client : who().server, .dst = there ? who().server : who().client} /
+                  Tcp{.sport = static_cast<uint16_t>(there ? 9 : 80),
+                      .dport = static_cast<uint16_t>(there ? 80 : 9),
+                      .flags = flags});
+  }
+  void establish() {
+    segment(1, SYN);
+    segment(2, SYN | ACK);
+    segment(1, ACK);
   }
   std::unique_ptr<Node> own_;
 };
@@ -227,22 +243,22 @@ TEST_P(Expiry, IdlePairsAreRemovedByTheKernel) {
   EXPECT_EQ(must(own_->maps().endpoint_usages.get(1)).flows, 0U);
 }
 
+// S48: established, and half closed, each for a time of its own.
 TEST_P(Expiry, EstablishedTcpStays) {
-  const auto segment = [&](uint32_t pod, uint8_t flags) {
-    const bool there = pod == 1;
-    own_->run(HOOK_from_pod, there ? "pod1" : "pod2",
-              from_pod(pod) /
-                  Ip{.src = there ? who().client : who().server, .dst = there ? who().server : who().client} /
-                  Tcp{.sport = static_cast<uint16_t>(there ? 9 : 80),
-                      .dport = static_cast<uint16_t>(there ? 80 : 9),
-                      .flags = flags});
-  };
-  segment(1, SYN);
-  segment(2, SYN | ACK);
-  segment(1, ACK);
+  establish();
   wait_for_runs(4);
   EXPECT_EQ(own_->flows().size(), 2U);
   EXPECT_EQ(own_->table().expired, 0U);
+}
+
+TEST_P(Expiry, HalfClosedTcpStaysUntilTheOtherSideCloses) {
+  establish();
+  segment(1, FIN | ACK);
+  wait_for_runs(4);
+  EXPECT_EQ(own_->flows().size(), 2U);
+  segment(2, FIN | ACK);
+  wait_for_runs(4);
+  EXPECT_EQ(own_->flows().size(), 0U);
 }
 
 TEST_P(Expiry, ExpiredSlotsAreUsedAgain) {

@@ -36,6 +36,7 @@ class Hostile : public DatapathFixture {
     node().add_service(
         {.address = who().vip, .port = 80, .backends = {{who().server, 8080}, {who().remote, 8080}}});
     node().add_service({.address = who().vip, .port = 53, .proto = 17, .backends = {{who().server, 53}}});
+    node().add_service({.address = who().vip, .port = 80, .proto = 132, .backends = {{who().server, 3868}}});
   }
 
   void add_seeds(const Address& dst) {

@@ -48,6 +48,20 @@ bool program_ends(uint32_t id) {
   return false;
 }
 
+// S48: a tick is no second, and idle connections are kept for as long as was promised.
+TEST_F(DatapathTest, TimeoutsAreGivenInSeconds) {
+  auto datapath = open();
+  ASSERT_TRUE(datapath) << datapath.error().message;
+  const auto& config = datapath->config();
+  const auto seconds = [&](uint32_t ticks) {
+    return static_cast<double>(ticks) * static_cast<double>(config.tick_ns) / 1e9;
+  };
+  EXPECT_GE(seconds(config.timeout_tcp_established), 24 * 3600);
+  EXPECT_LE(seconds(config.timeout_tcp_established), 24 * 3600 + 2);
+  EXPECT_GE(seconds(config.timeout_tcp_closing), 3600);
+  EXPECT_LE(seconds(config.timeout_tcp_closing), 3600 + 2);
+}
+
 TEST_F(DatapathTest, AFirstOpenLoadsPinsAndFillsTheConfiguration) {
   auto datapath = open();
   ASSERT_TRUE(datapath) << datapath.error().message;

@@ -77,17 +77,28 @@ Model::Party Model::party(const Address& address) const {
 
 const Service* Model::frontend(const Tuple& tuple) const {
   if (is_echo(tuple)) return nullptr;
-  const auto find = [&](const std::optional<Address>& address) -> const Service* {
+  const auto find = [&](const std::optional<Address>& address, bool range) -> const Service* {
     for (const Service& service : state.frontends) {
       const bool here =
           address ? service.address == address : !service.address && service.family == tuple.dst.family();
-      if (here && service.port == tuple.dport && service.proto == tuple.proto) return &service;
+      const bool port = tuple.dport >= service.port && tuple.dport - service.port < service.count;
+      if (here && range == (service.count > 1) && port && service.proto == tuple.proto) return &service;
     }
     return nullptr;
   };
-  if (const Service* exact = find(tuple.dst)) return exact;
-  const bool local = state.own_addresses.contains(tuple.dst) || tuple.dst.is_loopback();
-  return local ? find(std::nullopt) : nullptr;
+  if (const Service* exact = find(tuple.dst, false)) return exact;
+  if (!state.own_addresses.contains(tuple.dst) && !tuple.dst.is_loopback()) return nullptr;
+  for (const bool range : {false, true}) {
+    if (const Service* service = range ? find(tuple.dst, range) : nullptr) return service;
+    if (const Service* service = find(std::nullopt, range)) return service;
+  }
+  return nullptr;
+}
+
+/// Is there something to be said about a packet for an address that only a service has?
+bool Model::concerns_live_address(const Tuple& tuple) const {
+  const auto live = state.live.find(tuple.dst);
+  return live != state.live.end() && (live->second || (is_echo(tuple) && tuple.dport == 0));
 }
 
 /// The longest match among the rules of one identity decides; only then those for every identity are asked.
@@ -202,12 +213,15 @@ std::optional<Decision> Model::check_source(const Arrival& arrival) const {
       if (source.pod != arrival.pod) return drop(DROP_SPOOFED);
       return {};
     case HOOK_from_uplink:
-      if (destination.pod == 0 && !service && !destination.service_range) return pass;
+      if (destination.pod == 0 && !service && !destination.service_range &&
+          !concerns_live_address(arrival.tuple))
+        return pass;
       if (source.pod != 0 || source.own) return drop(DROP_SPOOFED);
       return {};
     case HOOK_to_uplink:
       if (is_midstream(arrival)) return pass;
-      if (service || flows_.contains(arrival.tuple.reversed())) return {};
+      if (service || concerns_live_address(arrival.tuple)) return {};
+      if (flows_.contains(arrival.tuple.reversed())) return {};
       return pass;
     default:
       if (source.pod != 0) return drop(DROP_SPOOFED);
@@ -215,32 +229,52 @@ std::optional<Decision> Model::check_source(const Arrival& arrival) const {
   }
 }
 
-/// V:vp becomes B:bp. S20-S23, S30-S32.
+/// S32: what a live address answers, refuses or leaves alone.
+std::optional<Decision> Model::no_frontend(const Arrival& arrival) const {
+  const auto live = state.live.find(arrival.tuple.dst);
+  if (live != state.live.end()) {
+    if (is_echo(arrival.tuple) && !is_midstream(arrival))
+      return Decision{
+          .verdict = VERDICT_REPLY, .reason = DROP_NONE, .out = arrival.tuple.reversed(), .complaint = {}};
+    if (live->second) return drop(DROP_NO_SERVICE);
+  }
+  return party(arrival.tuple.dst).service_range ? std::optional(drop(DROP_NO_SERVICE)) : std::nullopt;
+}
+
+/// V:vp becomes B:bp. S20-S23, S30-S32, S39, S42-S44.
 std::optional<Decision> Model::choose(const Arrival& arrival, const Choices& choices, Target& target,
-                                      std::string& complaint) const {
+                                      std::string& complaint) {
   const Service* service = frontend(arrival.tuple);
   target.backend = {arrival.tuple.dst, arrival.tuple.dport, 0};
-  if (!service) {
-    const bool range = party(arrival.tuple.dst).service_range;
-    return range ? std::optional(drop(DROP_NO_SERVICE)) : std::nullopt;
-  }
+  if (!service) return no_frontend(arrival);
   if (is_midstream(arrival)) return drop(DROP_NO_FLOW);
+  if (service->sources && !contains(*service->sources, arrival.tuple.src)) return drop(DROP_SOURCE_RANGE);
   const Party source = party(arrival.tuple.src);
   const bool inside = source.pod != 0 || source.remote_pod || source.own || arrival.tuple.src.is_loopback();
   const auto& candidates = inside ? service->inside : service->outside;
   const bool silent = inside ? service->drop_empty_inside : service->drop_empty_outside;
   if (candidates.empty()) return drop(silent ? DROP_NO_LOCAL_BACKEND : DROP_NO_BACKEND);
+  const auto nth = static_cast<uint16_t>(arrival.tuple.dport - service->port);
   target.service = true;
   target.backend = candidates.front();
+  target.backend.port += nth;
   if (!choices.backend) return {};
   const auto chosen = std::find_if(candidates.begin(), candidates.end(), [&](const Backend& backend) {
-    return std::pair(backend.address, backend.port) == *choices.backend;
+    return std::pair(backend.address, static_cast<uint16_t>(backend.port + nth)) == *choices.backend;
   });
   if (chosen == candidates.end()) {
     complaint = fmt::format("backend {}:{} is none of the service's", choices.backend->first.to_string(),
                             choices.backend->second);
   } else {
     target.backend = *chosen;
+    target.backend.port += nth;
+    if (service->affinity) {
+      uint32_t& bound = affinities_[{arrival.tuple.src, service->id}];
+      const bool serves = std::any_of(candidates.begin(), candidates.end(),
+                                      [&](const Backend& backend) { return backend.id == bound; });
+      if (serves && bound != chosen->id) complaint = "the client is bound to another backend";
+      bound = chosen->id;
+    }
   }
   return {};
 }

@@ -54,6 +54,10 @@ struct Service {
   std::vector<Backend> outside;
   bool drop_empty_inside = false;  ///< S31
   bool drop_empty_outside = false;
+  uint32_t id = 0;
+  bool affinity = false;                       ///< S42
+  std::optional<std::vector<Cidr>> sources{};  ///< S39; nullopt: everybody
+  uint16_t count = 1;                          ///< ports from `port` on; the n-th leads to the backend's n-th
 };
 
 struct Rule {
@@ -73,6 +77,7 @@ struct State {
   std::vector<Cidr> cluster;   ///< not masqueraded towards
   std::vector<Cidr> services;  ///< S32
   std::vector<Service> frontends;
+  std::map<Address, bool> live;       ///< addresses that only services have; true: a cluster IP (S32)
   std::set<uint32_t> stale_backends;  ///< ids whose UDP flows must move (S45)
   std::map<uint32_t, std::vector<Rule>> sets;
   std::map<Family, Address> node_address;  ///< masquerade source
@@ -144,6 +149,8 @@ class Model {
 
   [[nodiscard]] Party party(const Address& address) const;
   [[nodiscard]] const Service* frontend(const Tuple& tuple) const;
+  [[nodiscard]] std::optional<Decision> no_frontend(const Arrival& arrival) const;
+  [[nodiscard]] bool concerns_live_address(const Tuple& tuple) const;
   [[nodiscard]] bool allows(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const;
   [[nodiscard]] int judge(const Tuple& original, const Tuple& reply) const;
   [[nodiscard]] bool enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const;
@@ -151,13 +158,14 @@ class Model {
   Decision new_flow(const Arrival& arrival, const Choices& choices);
   std::optional<Decision> check_source(const Arrival& arrival) const;
   std::optional<Decision> choose(const Arrival& arrival, const Choices& choices, Target& target,
-                                 std::string& complaint) const;
+                                 std::string& complaint);
   std::optional<Decision> translate(const Arrival& arrival, const Choices& choices, const Target& target,
                                     Tuple& reply, std::string& complaint) const;
   static void advance(Pair& pair, bool is_reply, const Arrival& arrival);
   void remove(const Pair& pair);
 
   std::map<Tuple, std::shared_ptr<Pair>> flows_;
+  std::map<std::pair<Address, uint32_t>, uint32_t> affinities_;  ///< client and service to backend id
 };
 
 }  // namespace bpfnet::model_node

@@ -19,6 +19,8 @@ constexpr uint32_t kFirstSet = 20;
 constexpr uint32_t kSets = 6;
 constexpr size_t kHistory = 40;
 constexpr std::array<uint16_t, 3> kClientPorts = {1001, 1002, 1003};
+constexpr uint16_t kRange = 8000;
+constexpr uint8_t kRangeBits = 13;
 
 Tuple from_key(const flow_key& key) {
   return {maps::from_abi(key.saddr), maps::from_network(key.sport), maps::from_abi(key.daddr),
@@ -113,17 +115,32 @@ std::vector<Backend> Scenario::random_backends() {
 }
 
 void Scenario::make_services() {
-  for (const bool node_port : {false, true}) {
-    for (const uint8_t proto : {IPPROTO_TCP, IPPROTO_UDP}) {
-      Service service{.family = who_.family};
-      if (!node_port) service.address = who_.vip;
-      service.port = node_port ? test::kNodePort : test::kServicePort;
-      service.proto = proto;
+  struct Kind {
+    std::optional<Address> address;
+    uint16_t port;
+    uint16_t count;
+  };
+  uint32_t id = 1;
+  for (const Kind& kind : {Kind{who_.vip, test::kServicePort, 1}, Kind{balancer(), test::kServicePort, 1},
+                           Kind{std::nullopt, test::kNodePort, 1}, Kind{std::nullopt, kRange, 8}}) {
+    for (const uint8_t proto : {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP}) {
+      Service service{.address = kind.address, .family = who_.family, .port = kind.port, .proto = proto};
+      service.count = kind.count;
+      service.id = id++;
+      service.affinity = chance(40);
       service.drop_empty_inside = chance(20);
       service.drop_empty_outside = chance(50);
       write_service(service);
       model_.state.frontends.push_back(service);
     }
+  }
+  for (const auto& [address, flags] :
+       {std::pair{who_.vip, FRONTEND_CLUSTER_IP}, std::pair{strange(), FRONTEND_CLUSTER_IP},
+        std::pair{balancer(), FRONTEND_LOAD_BALANCER}}) {
+    if (chance(30)) continue;
+    model_.state.live[address] = flags == FRONTEND_CLUSTER_IP;
+    node_.add_service(
+        {.address = address, .port = 0, .proto = 0, .backends = {}, .flags = static_cast<uint32_t>(flags)});
   }
 }
 
@@ -137,6 +154,20 @@ void Scenario::write_service(Service& service) {
     return result;
   };
   uint32_t flags = service.address ? FRONTEND_CLUSTER_IP : FRONTEND_NODE_PORT;
+  if (service.affinity) flags |= FRONTEND_AFFINITY;
+  if (service.count > 1) flags |= FRONTEND_PORT_RANGE;
+  uint32_t source_set = 0;
+  service.sources.reset();
+  if (service.address == balancer() && chance(40)) {
+    source_set = ++source_sets_;
+    service.sources.emplace();
+    for (const auto& range : {test::cidr("198.51.100.0/24"), test::cidr("2001:db8:2::/64"),
+                              test::cidr("10.1.0.0/27"), test::cidr("fd00:1::/123")}) {
+      if (chance(50)) continue;
+      service.sources->push_back(range);
+      node_.add_source_range(source_set, range);
+    }
+  }
   if (service.drop_empty_inside) flags |= FRONTEND_DROP_EMPTY;
   if (service.drop_empty_outside) flags |= FRONTEND_DROP_EMPTY_EXT;
   const uint8_t scope = service.address ? SCOPE_ADDRESS : SCOPE_ANY_LOCAL;
@@ -146,7 +177,12 @@ void Scenario::write_service(Service& service) {
                                    .backends = specs(service.inside),
                                    .flags = flags,
                                    .scope = scope,
-                                   .outside_backends = specs(service.outside)});
+                                   .outside_backends = specs(service.outside),
+                                   .id = service.id,
+                                   .source_set = source_set,
+                                   .affinity_ticks = 1000,
+                                   .port_bits = service.count > 1 ? kRangeBits : uint8_t{16},
+                                   .range_first = service.port});
   for (auto* run : {&service.inside, &service.outside}) {
     for (auto& backend : *run) {
       backend.id = id++;
@@ -222,14 +258,16 @@ Arrival Scenario::continued(const Tuple& tuple) {
 
 Arrival Scenario::fresh() {
   const uint8_t echo = who_.v4() ? uint8_t{IPPROTO_ICMP} : uint8_t{IPPROTO_ICMPV6};
-  const std::array<uint8_t, 5> protocols = {IPPROTO_TCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDP, echo};
-  const std::array<uint16_t, 5> ports = {test::kServicePort, test::kServicePort, test::kNodePort, 8080, 53};
+  const std::array<uint8_t, 7> protocols = {IPPROTO_TCP, IPPROTO_TCP,  IPPROTO_TCP, IPPROTO_UDP,
+                                            IPPROTO_UDP, IPPROTO_SCTP, echo};
+  const std::array<uint16_t, 7> ports = {
+      test::kServicePort, test::kServicePort, test::kNodePort, kRange + 3, kRange + 8, 8080, 53};
   const Address unknown = who_.pick("10.96.7.7", "fd00:10:96::77");
   Arrival arrival;
   arrival.tuple = {{}, pick(kClientPorts), {}, pick(ports), pick(protocols)};
   std::vector<Address> sources;
-  std::vector<Address> destinations = {who_.client, who_.server, who_.vip,
-                                       who_.vip,    who_.node1,  pod_addresses_[2]};
+  std::vector<Address> destinations = {who_.client, who_.server, who_.vip,  who_.vip,
+                                       who_.node1,  balancer(),  strange(), pod_addresses_[2]};
   switch (random(10)) {
     case 0:
     case 1:
@@ -250,7 +288,7 @@ Arrival Scenario::fresh() {
     case 4:
       arrival.hook = HOOK_to_uplink;
       sources = {who_.node1};
-      destinations = {who_.outside, who_.gateway, who_.remote, who_.node2};
+      destinations = {who_.outside, who_.gateway, who_.remote, who_.node2, balancer(), strange()};
       break;
     default:
       arrival.hook = HOOK_from_pod;
@@ -296,6 +334,7 @@ test::Packet Scenario::packet_of(const Arrival& arrival) const {
     return header / test::Tcp{.sport = tuple.sport, .dport = tuple.dport, .flags = arrival.tcp_flags};
   }
   if (tuple.proto == IPPROTO_UDP) return header / test::Udp{.sport = tuple.sport, .dport = tuple.dport};
+  if (tuple.proto == IPPROTO_SCTP) return header / test::Sctp{.sport = tuple.sport, .dport = tuple.dport};
   const bool reply = tuple.sport == 0;
   return header / test::Echo{.id = reply ? tuple.dport : tuple.sport, .reply = reply};
 }

@@ -40,6 +40,11 @@ class Scenario {
   [[nodiscard]] std::string compare_tables() const;
   [[nodiscard]] std::string report(const std::string& difference) const;
 
+  /// Outside of the service range, and of no node.
+  [[nodiscard]] Address balancer() const { return who_.pick("203.0.113.80", "2001:db8:80::80"); }
+  /// A cluster IP outside of it.
+  [[nodiscard]] Address strange() const { return who_.pick("203.0.113.9", "2001:db8:80::9"); }
+
   test::Node& node_;
   test::Actors who_;
   uint64_t seed_;
@@ -47,6 +52,7 @@ class Scenario {
   Model model_;
   std::vector<Address> pod_addresses_;
   std::deque<std::string> history_;
+  uint32_t source_sets_ = 0;
 };
 
 }  // namespace bpfnet::model_node
