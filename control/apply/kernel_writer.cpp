@@ -79,6 +79,7 @@ MapWriter kernel_writer(const maps::Maps& maps) {
           .frontend_ranges = table(maps.frontend_ranges),
           .source_ranges = table(maps.source_ranges),
           .affinities = table(maps.affinities),
+          .flows = table(maps.flows),
           .backend_slots = table(maps.backend_slots),
           .backend_states = table(maps.backend_states),
           .endpoints = table(maps.endpoints),

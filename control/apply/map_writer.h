@@ -4,6 +4,7 @@
 
 #include "control/apply/table.h"
 #include "maps/abi/endpoint.h"
+#include "maps/abi/flow.h"
 #include "maps/abi/policy.h"
 #include "maps/abi/service.h"
 
@@ -19,6 +20,7 @@ struct MapWriter {
   std::unique_ptr<Table<frontend_range_key, frontend>> frontend_ranges;
   std::unique_ptr<Table<source_range_key, source_range>> source_ranges;
   std::unique_ptr<Table<affinity_key, affinity>> affinities;  ///< erased from only
+  std::unique_ptr<Table<flow_key, flow>> flows;               ///< read only
   std::unique_ptr<Table<uint32_t, backend_slot>> backend_slots;
   std::unique_ptr<Table<uint32_t, backend_state>> backend_states;
   std::unique_ptr<Table<uint32_t, endpoint>> endpoints;

@@ -59,6 +59,7 @@ MapWriter MemoryMaps::writer() {
           .frontend_ranges = table("frontend_ranges", frontend_ranges),
           .source_ranges = table("source_ranges", source_ranges),
           .affinities = table("affinities", affinities),
+          .flows = table("flows", flows),
           .backend_slots = table("backend_slots", backend_slots),
           .backend_states = table("backend_states", backend_states),
           .endpoints = table("endpoints", endpoints),

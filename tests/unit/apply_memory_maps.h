@@ -18,6 +18,7 @@ class MemoryMaps {
   Records<frontend_range_key, frontend> frontend_ranges;
   Records<source_range_key, source_range> source_ranges;
   Records<affinity_key, affinity> affinities;
+  Records<flow_key, flow> flows;
   Records<uint32_t, backend_slot> backend_slots;
   Records<uint32_t, backend_state> backend_states;
   Records<uint32_t, endpoint> endpoints;

@@ -130,6 +130,26 @@ TEST_F(UdpServices, TerminatingBackendKeepsItsFlowsWhileItServes) {  // S46
   EXPECT_GT(generation(gone.backend), gone.generation);
 }
 
+TEST_F(UdpServices, TerminatingBackendIsFoundByItsFlowsAfterARestart) {  // S46
+  (void)publish(image({kA, kB}), serving({kA, kB}));
+  const backend_slot draining = slot(vip(53, IPPROTO_UDP), 0);
+  (void)publish(image({kB}), serving({kA, kB}));
+  flow original{};
+  original.flags = FLOW_SERVICE;
+  original.service = value(vip(53, IPPROTO_UDP)).service;
+  original.backend = draining.backend;
+  original.backend_generation = draining.generation;
+  original.peer = maps::make_flow_key(kA.ip, kA.port, ip("10.0.9.9"), 4000, IPPROTO_UDP);
+  maps_.flows[maps::make_flow_key(ip("10.0.9.9"), 4000, ip("10.96.0.1"), 53, IPPROTO_UDP)] = original;
+
+  start();
+  (void)publish(image({kB}), serving({kA, kB}));
+  EXPECT_THAT(maps_.log, IsEmpty());
+  EXPECT_EQ(generation(draining.backend), draining.generation);
+  (void)publish(image({kB}), serving({kB}));
+  EXPECT_GT(generation(draining.backend), draining.generation);
+}
+
 TEST_F(UdpServices, ServiceWithoutBackendsIsLeftAloneUntilOneComes) {  // S46, S47
   (void)publish(image({kA}), serving({kA}));
   const backend_slot gone = slot(vip(53, IPPROTO_UDP), 0);
