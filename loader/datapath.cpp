@@ -16,6 +16,7 @@
 #include "loader/attach.h"
 #include "loader/bpffs.h"
 #include "loader/cgroup.h"
+#include "loader/defrag.h"
 #include "loader/netlink.h"
 #include "loader/pinned_maps.h"
 #include "maps/libbpf_options.h"
@@ -157,6 +158,7 @@ struct Datapath::State {
   TcMechanism pod_mechanism = TcMechanism::kClsact;
   TcMechanism mechanism = TcMechanism::kClsact;  // at all other devices
   bool adopted = false;
+  Defragmenter defragmenter;
   std::vector<std::string> warnings;
 
   [[nodiscard]] int program_fd(const std::string& name) const {
@@ -242,6 +244,12 @@ Result<Datapath> Datapath::open(const DatapathOptions& options) {
   BPFNET_TRY(make_directory(layout_dir(state->pin_dir)));
   BPFNET_TRY(make_directory(link_dir(state->pin_dir)));
 
+  if (options.defragment) {
+    state->defragmenter = ensure_defragmenter(state->pin_dir);
+    state->config.defrag_ifindex = static_cast<uint32_t>(state->defragmenter.ifindex);
+  } else {
+    state->defragmenter.missing = "not asked for";
+  }
   BPFNET_TRY(state->load(options));
   BPFNET_TRY(state->start_timer());
   if (options.tc == TcMechanism::kTcx && !state->features.has("tcx"))
@@ -255,6 +263,11 @@ Result<Datapath> Datapath::open(const DatapathOptions& options) {
   auto notes = state->attachments.adopt();
   if (!notes) return pass(notes);
   state->warnings.insert(state->warnings.end(), notes->begin(), notes->end());
+  if (state->defragmenter.ifindex != 0) {
+    auto defragmenter = state->attachments.attach(state->defragmenter.ifindex, "from_defrag",
+                                                  AttachPoint::kIngress, state->mechanism);
+    if (!defragmenter) return pass(defragmenter);
+  }
   return Datapath(std::move(state));
 }
 
@@ -269,6 +282,9 @@ const KernelFeatures& Datapath::features() const {
 }
 bool Datapath::adopted() const {
   return state_->adopted;
+}
+const std::string& Datapath::no_defragmenter() const {
+  return state_->defragmenter.missing;
 }
 const std::vector<std::string>& Datapath::warnings() const {
   return state_->warnings;
@@ -366,6 +382,7 @@ Status Datapath::remove(const std::string& pin_dir) {
   if (is_bpffs(pin_dir)) {  // open() pins nowhere else
     auto lock = lock_directory(pin_dir);
     if (!lock) return pass(lock);
+    BPFNET_TRY(remove_defragmenter(pin_dir));
     auto names = list_directory(pin_dir);
     if (!names) return pass(names);
     for (const std::string& name : *names) {

@@ -60,6 +60,7 @@ struct DatapathOptions {
   datapath_config config = default_config();
   DatapathSizes sizes;
   TcMechanism tc = TcMechanism::kAuto;
+  bool defragment = false;  ///< with a defragmenter: fragments may come in any order (loader/defrag.h)
 };
 
 /// A program at a hook of a device.
@@ -96,6 +97,9 @@ class Datapath {
   [[nodiscard]] bool adopted() const;
   /// What was done otherwise than asked: sizes kept, stale links removed.
   [[nodiscard]] const std::vector<std::string>& warnings() const;
+
+  /// Empty: fragments may come in any order. Else why only in order.
+  [[nodiscard]] const std::string& no_defragmenter() const;
 
   /// from_pod at ingress and to_pod at egress of the host side of a pod's veth. Attaching twice is the same
   /// as once; on failure nothing stays attached that was not before.

@@ -104,6 +104,7 @@ Status Agent::open_datapath() {
 
   loader::DatapathOptions datapath{.pin_dir = options_.bpffs};
   datapath.sizes.backend_states = datapath.sizes.backend_slots;  // every slot may hold a backend of its own
+  datapath.defragment = true;
   datapath.config.max_flows = options_.max_flows;
   datapath.config.endpoint_flow_quota = options_.endpoint_flow_quota;
   datapath.config.timeout_tcp_established = options_.tcp_established_timeout;
@@ -118,6 +119,8 @@ Status Agent::open_datapath() {
   if (!opened) return pass(opened);
   datapath_.emplace(std::move(*opened));
   for (const std::string& warning : datapath_->warnings()) spdlog::warn("datapath: {}", warning);
+  if (!datapath_->no_defragmenter().empty())
+    spdlog::warn("fragments are carried in order only: {}", datapath_->no_defragmenter());
 
   publisher_ = std::make_unique<apply::Publisher>(
       apply::kernel_writer(datapath_->maps()),

@@ -186,6 +186,9 @@ Snapshot Agent::make_snapshot(bool services) const {
   for (const int uplink : uplinks_)
     if (const loader::Link* link = links_.find(uplink)) s.uplinks.push_back(link->name);
   s.addresses = addresses_;
+  s.fragments = datapath_->no_defragmenter().empty()
+                    ? "any order"
+                    : fmt::format("in order only: kernel lacks {}", datapath_->no_defragmenter());
   s.pod_cidrs = pod_cidrs();
   s.slots_used = publisher_->services().slots().used();
   s.slots_capacity = publisher_->services().slots().capacity();

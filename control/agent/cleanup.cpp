@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "control/agent/agent.h"
+#include "loader/defrag.h"
 #include "loader/netns.h"
 
 namespace bpfnet::agent {
@@ -51,7 +52,8 @@ class Cleanup {
     note(links);
     if (links) {
       for (const loader::Link& link : *links)
-        if (link.name == kHostDevice || is_pod_device(link.name)) note(netlink->delete_link(link.name));
+        if (link.name == kHostDevice || link.name == loader::kDefragDevice || is_pod_device(link.name))
+          note(netlink->delete_link(link.name));
     }
     auto routes = netlink->routes(0);
     note(routes);

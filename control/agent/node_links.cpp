@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "loader/defrag.h"
 #include "maps/convert.h"
 
 namespace bpfnet::agent {
@@ -96,7 +97,8 @@ Result<std::vector<int>> choose_uplinks(const std::vector<std::string>& names, c
     return uplinks;
   }
   for (const auto& device : default_devices)
-    if (device.name != kHostDevice && device.name != kRouterDevice) add(device.ifindex);
+    if (device.name != kHostDevice && device.name != kRouterDevice && device.name != loader::kDefragDevice)
+      add(device.ifindex);
   if (uplinks.empty() && node) {
     for (const Family family : {Family::kIpv4, Family::kIpv6})
       if (auto address = node->address(family)) add(links.holder(*address));

@@ -37,6 +37,7 @@ struct Snapshot {
   std::vector<apply::Publisher::MapCounts> map_counts;
   std::string sockets;  ///< on or off, and why
   std::vector<std::string> uplinks;
+  std::string fragments;  ///< `any order`, or why not
   NodeAddresses addresses;
   std::vector<Cidr> pod_cidrs;
   uint32_t slots_used = 0;

@@ -91,6 +91,7 @@ ordered_json status_view(const Snapshot& s) {
                            s.service_warnings + s.policy->warnings.size()},
           {"node_addresses", addresses},
           {"uplinks", s.uplinks},
+          {"fragments", s.fragments},
           {"sockets", s.sockets},
           {"pod_cidrs", texts(s.pod_cidrs)},
           {"endpoints", s.endpoints.size()},
