@@ -95,10 +95,12 @@ static __always_inline void reply_route(struct __sk_buff *ctx, const struct pack
 	} else if (conn->src_flags & ADDRESS_LOCAL_NODE) {
 		reply->action = FLOW_TO_HOST;
 		reply->out_ifindex = config.host_ifindex;
-		if (conn->v_local)
+		/* Also what left for an address that no route of ours leads to: our device has no address, and there
+		 * even a loose reverse path check refuses such a source. */
+		if (conn->v_local || pkt->hook == HOOK_to_uplink)
 			reply->out_ifindex = LOOPBACK_IFINDEX;
 		/* What left by an uplink is expected back from it. */
-		else if (pkt->hook == HOOK_to_uplink && conn->action == FLOW_TO_NEXT_HOP)
+		if (!conn->v_local && pkt->hook == HOOK_to_uplink && conn->action == FLOW_TO_NEXT_HOP)
 			reply->out_ifindex = 0;
 		if (reply->out_ifindex == config.host_ifindex) {
 			reply->smac = reply->dmac = host_mac();

@@ -165,7 +165,9 @@ static __always_inline int reply_send(struct __sk_buff *ctx, struct packet *pkt,
 {
 	bool to_stack = pkt->hook == HOOK_from_host || pkt->hook == HOOK_to_uplink || pkt->hook == HOOK_to_pod;
 	struct address_info *info = address_find(from, pkt->key.net);
-	bool local = addr_is_loopback(from) || (info && info->flags & ADDRESS_LOCAL_NODE);
+	/* An address that no route of ours leads to would fail the reverse path check on our device. */
+	bool local = addr_is_loopback(from) || (info && info->flags & ADDRESS_LOCAL_NODE) ||
+		     pkt->hook == HOOK_to_uplink;
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct mac mac;

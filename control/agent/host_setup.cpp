@@ -36,8 +36,10 @@ constexpr Setting kDeviceSettings[] = {
     {"net/ipv6/conf/bpfnet1/accept_ra", "0"},
 };
 
-/// NodePorts on 127.0.0.1: answers are delivered on lo with the source 127.0.0.1.
+/// NodePorts on 127.0.0.1: answers are delivered on lo with the source 127.0.0.1; those of load balancer
+/// addresses and externalIPs too, whose route points to an uplink (rp_filter 2: loose).
 constexpr Setting kLoopbackSettings[] = {
+    {"net/ipv4/conf/lo/rp_filter", "2"},
     {"net/ipv4/conf/lo/accept_local", "1"},
     {"net/ipv4/conf/lo/route_localnet", "1"},
 };

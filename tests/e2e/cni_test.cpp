@@ -57,7 +57,7 @@ class CniVersions : public Cni, public testing::WithParamInterface<std::string> 
 
 TEST_P(CniVersions, AddCheckDel) {
   const std::string& version = GetParam();
-  const Netns netns("bn-e2e-c");
+  const Netns netns(netns_name("c"));
   const auto config = node().cni_config(version);
   const CniAnswer add = node().cni(call("ADD", netns, config));
   ASSERT_EQ(add.status, 0) << add.text;
@@ -109,7 +109,7 @@ TEST_F(Cni, VersionAndStatus) {
 
 // C9: a second ADD of the same interface fails and leaves the first alone.
 TEST_F(Cni, SecondAddFailsAndTheFirstGoesOn) {
-  const Netns netns("bn-e2e-c");
+  const Netns netns(netns_name("c"));
   ASSERT_EQ(node().cni(call("ADD", netns)).status, 0);
   EXPECT_NE(node().cni(call("ADD", netns)).status, 0);
   EXPECT_NE(netns.ip_show("addr show eth0").find("10.244.1."), std::string::npos);
@@ -118,8 +118,8 @@ TEST_F(Cni, SecondAddFailsAndTheFirstGoesOn) {
 
 // C12: B has A's address now; a late DEL of A must not touch it.
 TEST_F(Cni, LateDelOfAnotherContainerTouchesNothing) {
-  const Netns first("bn-e2e-c1");
-  const Netns second("bn-e2e-c2");
+  const Netns first(netns_name("c1"));
+  const Netns second(netns_name("c2"));
   const auto config = with("1.0.0", {{"runtimeConfig", {{"ips", {"10.244.1.77", "fd00:10:244:1::77"}}}}});
   ASSERT_EQ(node().cni(call("ADD", first, config)).status, 0);
   ASSERT_EQ(node().cni(call("DEL", first, config)).status, 0);
@@ -132,7 +132,7 @@ TEST_F(Cni, LateDelOfAnotherContainerTouchesNothing) {
 }
 
 TEST_F(Cni, MacAndRangesOfTheRuntimeAreUsed) {
-  const Netns netns("bn-e2e-c");
+  const Netns netns(netns_name("c"));
   const json runtime = {
       {"mac", "02:00:5e:00:53:01"},
       {"ipRanges",
@@ -145,7 +145,7 @@ TEST_F(Cni, MacAndRangesOfTheRuntimeAreUsed) {
 }
 
 TEST_F(Cni, DelegatedHostLocal) {
-  const Netns netns("bn-e2e-c");
+  const Netns netns(netns_name("c"));
   const json ipam = {{"type", "host-local"},
                      {"dataDir", node().dir("host-local")},
                      {"ranges",
@@ -163,8 +163,8 @@ TEST_F(Cni, DelegatedHostLocal) {
 }
 
 TEST_F(Cni, HostPortTakenByAnotherPodIsRefused) {
-  const Netns first("bn-e2e-c1");
-  const Netns second("bn-e2e-c2");
+  const Netns first(netns_name("c1"));
+  const Netns second(netns_name("c2"));
   const json mapping = {
       {"portMappings", {{{"hostPort", 18200}, {"containerPort", 80}, {"protocol", "tcp"}}}}};
   const auto config = with("1.0.0", {{"runtimeConfig", mapping}});
@@ -177,7 +177,7 @@ TEST_F(Cni, HostPortTakenByAnotherPodIsRefused) {
 // C16: and each gets its own address, and works at once.
 TEST_F(Cni, FiftyAtOnce) {
   std::vector<Netns> netns;
-  for (int i = 0; i < kConcurrent; i++) netns.emplace_back(fmt::format("bn-e2e-c{}", i));
+  for (int i = 0; i < kConcurrent; i++) netns.emplace_back(netns_name(fmt::format("c{}", i)));
   std::vector<CniAnswer> answers(kConcurrent);
   const auto all_at_once = [&](const std::string& command) {
     std::vector<std::thread> threads;
@@ -210,7 +210,7 @@ TEST_F(Cni, PoolRunningOut) {
        {{{{"subnet", "10.244.1.0/24"}, {"rangeStart", "10.244.1.30"}, {"rangeEnd", "10.244.1.31"}}}}}};
   const auto config = with("1.0.0", {{"runtimeConfig", ranges}});
   std::vector<Netns> netns;
-  for (int i = 0; i < 3; i++) netns.emplace_back(fmt::format("bn-e2e-c{}", i));
+  for (int i = 0; i < 3; i++) netns.emplace_back(netns_name(fmt::format("c{}", i)));
   ASSERT_EQ(node().cni(call("ADD", netns[0], config)).status, 0);
   ASSERT_EQ(node().cni(call("ADD", netns[1], config)).status, 0);
   const CniAnswer refused = node().cni(call("ADD", netns[2], config));
@@ -226,7 +226,7 @@ TEST_F(Cni, PoolRunningOut) {
 TEST_F(Cni, PluginKilledAtAnyMomentThenDelLeavesNothing) {
   std::mt19937 random(1);
   for (int i = 0; i < 40; i++) {
-    const Netns netns("bn-e2e-c");
+    const Netns netns(netns_name("c"));
     Child plugin(node().cni_command(call("ADD", netns)), "/dev/null");
     pause(milliseconds(random() % 30));
     plugin.kill();
@@ -238,7 +238,7 @@ TEST_F(Cni, PluginKilledAtAnyMomentThenDelLeavesNothing) {
 
 // C11: the netns is gone, as after the second DEL of containerd.
 TEST_F(Cni, DelWithoutNetnsFreesEverything) {
-  auto netns = std::make_unique<Netns>("bn-e2e-c");
+  auto netns = std::make_unique<Netns>(netns_name("c"));
   CniCall del = call("DEL", *netns);
   ASSERT_EQ(node().cni(call("ADD", *netns)).status, 0);
   netns.reset();
@@ -248,8 +248,8 @@ TEST_F(Cni, DelWithoutNetnsFreesEverything) {
 
 // C14
 TEST_F(Cni, GcFreesWhatIsNotValid) {
-  const Netns kept("bn-e2e-c1");
-  const Netns gone("bn-e2e-c2");
+  const Netns kept(netns_name("c1"));
+  const Netns gone(netns_name("c2"));
   ASSERT_EQ(node().cni(call("ADD", kept)).status, 0);
   ASSERT_EQ(node().cni(call("ADD", gone)).status, 0);
   const json valid = {{{"containerID", kept.name()}, {"ifname", "eth0"}}};
@@ -265,7 +265,7 @@ TEST_F(Cni, GcFreesWhatIsNotValid) {
 TEST_F(Cni, FirstPacketAfterAddPasses) {
   const EchoServer server(node().netns(), "host", 9090);
   for (int i = 0; i < 10; i++) {
-    const Netns netns("bn-e2e-c");
+    const Netns netns(netns_name("c"));
     ASSERT_EQ(node().cni(call("ADD", netns)).status, 0);
     for (const auto family : {Family::kIpv4, Family::kIpv6}) {
       auto client = TcpClient::connect(netns, {node().ip(family), 9090});

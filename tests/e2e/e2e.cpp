@@ -28,6 +28,10 @@ ClusterOptions cluster_options(std::vector<std::string> nodes, std::vector<std::
   return options;
 }
 
+std::string netns_name(const std::string& name) {
+  return cluster_options().prefix + name;
+}
+
 Address pick(Family family, const std::string& ip4, const std::string& ip6) {
   return Address::parse(family == Family::kIpv4 ? ip4 : ip6).value();
 }

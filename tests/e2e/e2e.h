@@ -16,6 +16,9 @@ Binaries built_binaries();
 ClusterOptions cluster_options(std::vector<std::string> nodes = {"node-a", "node-b"},
                                std::vector<std::string> agent_args = {});
 
+/// The name of a namespace of this run, for those that a test makes by hand.
+std::string netns_name(const std::string& name);
+
 inline std::string family_name(const testing::TestParamInfo<Family>& info) {
   return info.param == Family::kIpv4 ? "IPv4" : "IPv6";
 }

@@ -8,7 +8,7 @@ class Harness : public testing::TestWithParam<Family> {
  protected:
   void SetUp() override {
     remove_leftovers(cluster_options());
-    network_ = std::make_unique<Network>("bn-e2e-");
+    network_ = std::make_unique<Network>(cluster_options().prefix);
   }
   std::unique_ptr<Network> network_;
 };

@@ -136,7 +136,7 @@ TEST_P(Restart, AddWithoutAgentAsksToTryAgainAndDelIsWorkedOffLater) {
   cluster().add_pod(0, "late");
   const CniCall del = pod("late").call("DEL");
   node_a().kill_agent();
-  const Netns netns("bn-e2e-p-early");
+  const Netns netns(netns_name("p-early"));
   const CniAnswer add = node_a().cni({.command = "ADD", .container_id = "early", .netns = netns.path()});
   EXPECT_NE(add.status, 0);
   EXPECT_EQ(add.json->value("code", 0), 11) << add.text;

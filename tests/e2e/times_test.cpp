@@ -25,7 +25,7 @@ TEST_F(Times, AddWithHundredPodsPresent) {
   std::vector<Netns> netns;
   std::vector<double> times;
   for (int i = 0; i < kPresent + kMeasured; i++) {
-    netns.emplace_back(fmt::format("bn-e2e-t{}", i));
+    netns.emplace_back(netns_name(fmt::format("t{}", i)));
     const CniCall call{.command = "ADD", .container_id = netns.back().name(), .netns = netns.back().path()};
     const auto start = steady_clock::now();
     const CniAnswer add = node.cni(call);

@@ -69,6 +69,11 @@ Address Pod::ip(Family family) const {
   throw std::runtime_error(fmt::format("pod {} has no such address", name_));
 }
 
+const EchoServer& Pod::server() const {
+  if (!server_) throw std::runtime_error(fmt::format("pod {} serves nothing", name_));
+  return *server_;
+}
+
 CniCall Pod::call(const std::string& command) const {
   json extra = json::object();
   if (!options_.runtime_config.empty()) extra["runtimeConfig"] = json::parse(options_.runtime_config);
@@ -114,20 +119,29 @@ std::string cgroup_name(const ClusterOptions& options) {
 Cluster::Cluster(ClusterOptions options)
     : options_(std::move(options)), lock_(options_), network_(options_.prefix) {
   if (options_.sockets == "on") cgroup_.emplace(cgroup_name(options_));
-  std::string node_objects;
   for (size_t i = 0; i < options_.nodes.size(); i++) {
     nodes_.push_back(std::make_unique<Node>(options_, i));
     Node& node = *nodes_.back();
     network_.attach(node.host(), node.name());
-    node_objects +=
-        "---\n" +
-        NodeManifest{node.name(), {node.ip(Family::kIpv4), node.ip(Family::kIpv6)}, node.pod_cidrs()}.yaml();
   }
-  node_objects += "---\n" + NamespaceManifest{"default", {}}.yaml();
   for (auto& node : nodes_) {
-    node->write_manifest("00-cluster", node_objects);
+    node->write_manifest("00-cluster", cluster_objects());
     node->start();
   }
+}
+
+std::string Cluster::cluster_objects() const {
+  std::string text;
+  for (size_t i = 0; i < nodes_.size(); i++) {
+    const Node& node = *nodes_[i];
+    const auto labels = node_labels_.find(i);
+    text += "---\n" + NodeManifest{.name = node.name(),
+                                   .labels = labels == node_labels_.end() ? LabelMap{} : labels->second,
+                                   .addresses = {node.ip(Family::kIpv4), node.ip(Family::kIpv6)},
+                                   .pod_cidrs = node.pod_cidrs()}
+                          .yaml();
+  }
+  return text + "---\n" + NamespaceManifest{"default", {}}.yaml();
 }
 
 Cluster::~Cluster() {
@@ -164,6 +178,11 @@ void Cluster::write_pod(const Pod& pod, const LabelMap& labels) {
 
 void Cluster::label_pod(const std::string& name, const LabelMap& labels) {
   write_pod(pod(name), labels);
+}
+
+void Cluster::label_node(size_t node, const LabelMap& labels) {
+  node_labels_[node] = labels;
+  apply("00-cluster", cluster_objects());
 }
 
 void Cluster::remove_pod(const std::string& name) {

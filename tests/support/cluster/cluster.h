@@ -51,8 +51,8 @@ class Host {
   Address ip6_;
 };
 
-/// The physical network: a switch for the nodes and a client on the same segment, and a router to a far host
-/// behind a link of smaller MTU. The only bridge and the only IP forwarding of a test stand here.
+/// The physical network: a switch for the nodes and two clients on the same segment, and a router to a far
+/// host behind a link of smaller MTU. The only bridge and the only IP forwarding of a test stand here.
 class Network {
  public:
   static constexpr int kFarMtu = 1400;
@@ -61,6 +61,7 @@ class Network {
   /// Cables `host`'s new eth0 to the switch and gives it addresses and default routes by the router.
   void attach(const Host& host, const std::string& name);
   [[nodiscard]] Host& client() { return *client_; }
+  [[nodiscard]] Host& other_client() { return *other_client_; }
   [[nodiscard]] Host& far() { return *far_; }
   [[nodiscard]] Host& router() { return *router_; }
   void keep();
@@ -69,6 +70,7 @@ class Network {
   Netns lan_;
   std::unique_ptr<Host> router_;
   std::unique_ptr<Host> client_;
+  std::unique_ptr<Host> other_client_;
   std::unique_ptr<Host> far_;
 };
 
@@ -176,6 +178,8 @@ class Pod {
   [[nodiscard]] const std::string& container_id() const { return container_id_; }
   [[nodiscard]] const PodOptions& options() const { return options_; }
   [[nodiscard]] CniCall call(const std::string& command) const;
+  /// Throws if the pod serves nothing.
+  [[nodiscard]] const EchoServer& server() const;
   /// The result of ADD.
   [[nodiscard]] const nlohmann::json& result() const { return *result_; }
   /// DEL now; the destructor then does nothing more.
@@ -214,6 +218,8 @@ class Cluster {
   [[nodiscard]] Pod& pod(const std::string& name) { return *pods_.at(name); }
   /// Writes the Pod object again with other labels.
   void label_pod(const std::string& name, const LabelMap& labels);
+  /// Writes the Node object of `node` again with labels.
+  void label_node(size_t node, const LabelMap& labels);
   /// A manifest file on every node; waits until all have applied it.
   void apply(const std::string& file, const std::string& yaml);
   void remove(const std::string& file);
@@ -229,7 +235,9 @@ class Cluster {
     Fd fd;
   };
   void write_pod(const Pod& pod, const LabelMap& labels);
+  [[nodiscard]] std::string cluster_objects() const;
   ClusterOptions options_;
+  std::map<size_t, LabelMap> node_labels_;
   Lock lock_;
   std::optional<Cgroup> cgroup_;
   Network network_;

@@ -15,6 +15,7 @@ using LabelMap = std::map<std::string, std::string>;
 /// Kubernetes manifests as text: what a test writes into a node's directory.
 struct NodeManifest {
   std::string name;
+  LabelMap labels;
   std::vector<Address> addresses;
   std::vector<std::string> pod_cidrs;
   [[nodiscard]] std::string yaml() const;
@@ -47,19 +48,34 @@ struct ServicePortManifest {
 
 struct BackendManifest {
   std::vector<Address> ips;  ///< one of each family it has
-  std::string node;
+  std::string node;          ///< empty: no nodeName
   bool ready = true;
+  std::optional<bool> serving;      ///< not written: nil
+  std::optional<bool> terminating;  ///< not written: nil
+  std::vector<std::string> for_zones;
+  std::vector<std::string> for_nodes;
 };
 
 /// A dual-stack Service with its EndpointSlices, one a family.
 struct ServiceManifest {
   std::string ns = "default";
   std::string name;
+  std::string type;  ///< empty: LoadBalancer, NodePort or ClusterIP, as the rest of it wants
   std::vector<Address> cluster_ips;
   std::vector<ServicePortManifest> ports;
   std::vector<BackendManifest> backends;
   std::string external_traffic_policy;  ///< empty: not written
+  std::string internal_traffic_policy;  ///< empty: not written
+  std::vector<Address> external_ips;
+  std::vector<Address> load_balancer_ips;
+  std::string load_balancer_ip_mode;       ///< empty: not written
+  std::vector<std::string> source_ranges;  ///< loadBalancerSourceRanges
+  std::optional<int> affinity_seconds;     ///< sessionAffinity ClientIP with this timeout
+  bool allocate_node_ports = true;         ///< false is written as allocateLoadBalancerNodePorts
   [[nodiscard]] std::string yaml() const;
+  /// One more pair of slices for the same service, named after `suffix`, with `others` alone.
+  [[nodiscard]] std::string more_slices(const std::string& suffix,
+                                        const std::vector<BackendManifest>& others) const;
 };
 
 }  // namespace bpfnet::e2e

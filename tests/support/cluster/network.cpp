@@ -20,10 +20,13 @@ Network::Network(const std::string& prefix)
     : lan_(prefix + "lan"),
       router_(std::make_unique<Host>(prefix + "router", address("192.0.2.1"), address("2001:db8:1::1"))),
       client_(std::make_unique<Host>(prefix + "client", address("192.0.2.100"), address("2001:db8:1::100"))),
+      other_client_(
+          std::make_unique<Host>(prefix + "client2", address("192.0.2.101"), address("2001:db8:1::101"))),
       far_(std::make_unique<Host>(prefix + "far", address("198.51.100.10"), address("2001:db8:2::10"))) {
   lan_.ip("link add br0 type bridge forward_delay 0 mcast_snooping 0\nlink set br0 up");
   attach(*router_, "router");
   attach(*client_, "client");
+  attach(*other_client_, "client2");
 
   Netns& router = router_->netns();
   Netns& far = far_->netns();
@@ -40,7 +43,7 @@ Network::Network(const std::string& prefix)
   router.sysctl("net/ipv4/ip_forward", "1");
   router.sysctl("net/ipv6/conf/all/forwarding", "1");
   // Tests provoke errors in bursts; the kernel's limits are for hostile networks.
-  for (const auto* host : {router_.get(), client_.get(), far_.get()}) {
+  for (const auto* host : {router_.get(), client_.get(), other_client_.get(), far_.get()}) {
     host->netns().sysctl("net/ipv4/icmp_ratelimit", "0");
     host->netns().sysctl("net/ipv6/icmp/ratelimit", "0");
   }
@@ -58,7 +61,7 @@ void Network::attach(const Host& host, const std::string& name) {
 
 void Network::keep() {
   lan_.keep();
-  for (auto* host : {router_.get(), client_.get(), far_.get()}) host->netns().keep();
+  for (auto* host : {router_.get(), client_.get(), other_client_.get(), far_.get()}) host->netns().keep();
 }
 
 }  // namespace bpfnet::e2e

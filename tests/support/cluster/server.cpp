@@ -77,6 +77,7 @@ void EchoServer::serve() {
         connections_.erase(found);
       }
     }
+    open_ = connections_.size();
   }
 }
 

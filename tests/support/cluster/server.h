@@ -23,6 +23,8 @@ class EchoServer {
 
   [[nodiscard]] uint16_t port() const { return port_; }
   [[nodiscard]] uint64_t accepted() const { return accepted_; }
+  /// TCP connections that are open now.
+  [[nodiscard]] size_t open() const { return open_; }
 
  private:
   struct Connection {
@@ -42,6 +44,7 @@ class EchoServer {
   Fd stop_;
   std::map<int, Connection> connections_;
   std::atomic<uint64_t> accepted_ = 0;
+  std::atomic<size_t> open_ = 0;
   std::thread thread_;
 };
 

@@ -1,0 +1,90 @@
+// Clients outside that look alike: one source port, one node port, a backend on another node. Masquerade must
+// keep them apart; and one client's port may go through a service and past it at once.
+#include <fmt/format.h>
+
+#include <set>
+
+#include "tests/e2e/three_nodes.h"
+
+namespace bpfnet::e2e {
+namespace {
+
+constexpr int kNumber = 60;
+constexpr int kConnections = 200;
+
+class TwoClients : public ThreeNodes, public testing::WithParamInterface<Family> {
+ protected:
+  static Family family() { return GetParam(); }
+  void SetUp() override {
+    cluster().apply("clients", open_service("clients", kNumber, {backend("web-b")}).yaml());
+  }
+  void TearDown() override {
+    if (HasFailure()) show_state();
+  }
+  static std::vector<const Netns*> outside() {
+    return {&network().client().netns(), &network().other_client().netns(), &network().far().netns()};
+  }
+  static HostPort by_node_a() { return {node(0).ip(family()), node_port(kNumber)}; }
+};
+
+TEST_P(TwoClients, OneSourcePortStaysApartByTcp) {
+  std::vector<TcpClient> connections;
+  for (uint16_t port = 45000; port < 45000 + kConnections; port++) {
+    for (const Netns* from : outside()) {
+      auto client = TcpClient::connect(*from, by_node_a(), {.source_port = port, .timeout = kPatience});
+      ASSERT_TRUE(worked(client)) << port << " " << from->name();
+      EXPECT_EQ(client->seen().peer.address, node(0).ip(family()));
+      connections.push_back(std::move(*client));
+    }
+  }
+  std::set<uint16_t> ports;
+  for (const auto& client : connections) ports.insert(client.seen().peer.port);
+  EXPECT_EQ(ports.size(), connections.size());
+  // All at once: an answer in the wrong connection would be other bytes.
+  for (size_t i = 0; i < connections.size(); i++)
+    ASSERT_TRUE(worked(connections[i].send(fmt::format("{:08}", i))));
+  for (size_t i = 0; i < connections.size(); i++)
+    EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
+}
+
+TEST_P(TwoClients, OneSourcePortStaysApartByUdp) {
+  std::vector<UdpClient> sockets;
+  for (uint16_t port = 45000; port < 45000 + kConnections; port++) {
+    for (const Netns* from : outside()) {
+      auto client = UdpClient::open(*from, by_node_a(), {.source_port = port, .timeout = kPatience});
+      ASSERT_TRUE(worked(client));
+      sockets.push_back(std::move(*client));
+    }
+  }
+  std::set<uint16_t> ports;
+  for (size_t i = 0; i < sockets.size(); i++) {
+    const auto seen = sockets[i].request(fmt::format("{:08}", i));
+    ASSERT_TRUE(worked(seen)) << i;
+    ports.insert(seen->peer.port);
+  }
+  EXPECT_EQ(ports.size(), sockets.size());
+}
+
+TEST_P(TwoClients, FixedPortsThroughTheServiceAndDirectly) {
+  const std::vector<HostPort> ways = {{cluster_ip(kNumber, family()), 80},
+                                      {load_balancer_ip(kNumber, family()), 80},
+                                      {pod("web-b").ip(family()), Pod::kPort}};
+  std::vector<TcpClient> connections;
+  for (uint16_t port = 46000; port < 46000 + kConnections; port++) {
+    for (const auto& to : ways) {
+      auto client =
+          TcpClient::connect(pod("client-a").netns(), to, {.source_port = port, .timeout = kPatience});
+      ASSERT_TRUE(worked(client)) << port << " " << to.to_string();
+      connections.push_back(std::move(*client));
+    }
+  }
+  for (size_t i = 0; i < connections.size(); i++)
+    ASSERT_TRUE(worked(connections[i].send(fmt::format("{:08}", i))));
+  for (size_t i = 0; i < connections.size(); i++)
+    EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(E2e, TwoClients, testing::ValuesIn(kFamilies), family_name);
+
+}  // namespace
+}  // namespace bpfnet::e2e
