@@ -39,7 +39,7 @@ struct DatapathSizes {
   uint32_t interfaces = 4096;
   uint32_t addresses = 65536;
   uint32_t cidrs = 16384;
-  uint32_t frontends = 65536;
+  uint32_t frontends = 131072;
   uint32_t frontend_ranges = 16384;
   uint32_t source_ranges = 65536;
   uint32_t affinities = 65536;

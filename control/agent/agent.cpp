@@ -143,7 +143,24 @@ Status Agent::attach_node() {
   refresh_links();
   // Named uplinks must work; found ones are tried again whenever links change.
   if (!options_.uplinks.empty() && !uplink_problems_.empty()) return fail("{}", uplink_problems_.front());
+  detach_former_uplinks();
   return ok();
+}
+
+void Agent::detach_former_uplinks() {
+  const auto attachments = datapath_->attachments();
+  if (!attachments) {
+    spdlog::warn("{}", attachments.error().message);
+    return;
+  }
+  std::map<int, std::string> former;
+  for (const loader::Attachment& attachment : *attachments)
+    if (attachment.hook.ends_with("_uplink") && !attached_uplinks_.contains(attachment.ifindex))
+      former[attachment.ifindex] = attachment.ifname;
+  for (const auto& [ifindex, name] : former) {
+    spdlog::info("device {}: no uplink any more, its programs are taken off", name);
+    detach(ifindex, name);
+  }
 }
 
 Status Agent::recover() {

@@ -64,6 +64,8 @@ class Agent : public cni::EndpointHooks {
   Status open_state();
   Status open_datapath();
   Status attach_node();
+  /// A device that was an uplink of an earlier start and is none of this one.
+  void detach_former_uplinks();
   Status recover();
   Status start_sockets();
   Status serve();
@@ -92,6 +94,10 @@ class Agent : public cni::EndpointHooks {
     compile::ServiceChanges services;
     bool policy = false;   ///< pods, policies, namespaces, nodes, ranges
     bool devices = false;  ///< interfaces and their addresses
+    [[nodiscard]] bool empty() const {
+      return services_only() && services.services.empty() && services.slices.empty() &&
+             !services.host_ports && !services.everything;
+    }
     [[nodiscard]] bool services_only() const { return !policy && !devices; }
   };
   static Dirty everything() { return {.services = {.everything = true}, .policy = true, .devices = true}; }

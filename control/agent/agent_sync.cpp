@@ -247,11 +247,12 @@ void Agent::compile_policy() {
   if (!saved) spdlog::error("{}", saved.error().message);
 }
 
+/// Pods, devices and policy change seldom enough to try again what did not fit.
 apply::Problems Agent::publish_all() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
   return publisher_->publish(
-      {.services = services_.pending(), .policy = *policy_, .endpoints = facts, .interfaces = devices},
+      {.services = services_.pending(true), .policy = *policy_, .endpoints = facts, .interfaces = devices},
       EventLoop::Clock::now());
 }
 
@@ -260,7 +261,8 @@ void Agent::sync(const Dirty& dirty) {
   const uint64_t writes = publisher_->writes();
   services_.update(source_->state(), node_view(), local_endpoints(), dirty.services);
   if (dirty.policy) compile_policy();
-  note_problems(dirty.services_only() ? publisher_->publish(services_.pending(), begin) : publish_all());
+  note_problems(dirty.services_only() ? publisher_->publish(services_.pending(dirty.empty()), begin)
+                                      : publish_all());
   services_.published(publisher_->take_forgotten_services());
   save_service_numbers_later();
   note_sync(begin, writes);
@@ -292,7 +294,7 @@ uint64_t Agent::do_resync() {
   const auto devices = interfaces();
   apply::Problems problems;
   const uint64_t repairs = publisher_->resync(
-      {.services = services_.pending(), .policy = *policy_, .endpoints = facts, .interfaces = devices},
+      {.services = services_.pending(true), .policy = *policy_, .endpoints = facts, .interfaces = devices},
       EventLoop::Clock::now(), problems);
   note_problems(std::move(problems));
   ++resyncs_;

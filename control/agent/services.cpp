@@ -14,12 +14,13 @@ void Services::update(const model::ClusterState& state, const compile::NodeView&
   }
 }
 
-apply::ServiceUpdate Services::pending() const {
+apply::ServiceUpdate Services::pending(bool retry) const {
   return {.image = image(),
           .numbers = numbers_,
           .serving = serving_.backends(),
           .frontends = first_ ? nullptr : &frontends_,
-          .serving_keys = first_ ? nullptr : &serving_keys_};
+          .serving_keys = first_ ? nullptr : &serving_keys_,
+          .retry = retry};
 }
 
 void Services::published(const std::vector<std::string>& forgotten) {

@@ -21,8 +21,9 @@ class Services {
   void update(const model::ClusterState& state, const compile::NodeView& node,
               const std::vector<compile::LocalEndpoint>& endpoints, const compile::ServiceChanges& changes);
 
-  /// For the publisher; good until the next update(). The first is of everything.
-  [[nodiscard]] apply::ServiceUpdate pending() const;
+  /// For the publisher; good until the next update(). The first is of everything. `retry`: what the maps
+  /// refused before is tried again.
+  [[nodiscard]] apply::ServiceUpdate pending(bool retry) const;
   /// pending() was published; `forgotten` service keys are in no map any more.
   void published(const std::vector<std::string>& forgotten);
 

@@ -71,6 +71,20 @@ TEST_F(Services, UnchangedResyncWritesNothing) {
   EXPECT_THAT(maps_.log, IsEmpty());
 }
 
+TEST_F(Services, OnlyTheFrontendsToldOfAreLookedAt) {
+  ServiceImage image{.frontends = {{vip(80), web({kA})}, {vip(81), web({kA}, "default/other:http")}}};
+  (void)publish(image);
+  image.frontends[vip(80)] = web({kB});
+  image.frontends[vip(81)] = web({kB}, "default/other:http");
+  EXPECT_THAT(publish_changed(image, {vip(80)}), IsEmpty());
+  EXPECT_EQ(backends(vip(80)), std::vector{kB});
+  EXPECT_EQ(backends(vip(81)), std::vector{kA});
+  image.frontends.erase(vip(80));
+  EXPECT_THAT(publish_changed(image, {vip(80), vip(81)}), IsEmpty());
+  EXPECT_EQ(maps_.frontends.size(), 1U);
+  EXPECT_EQ(backends(vip(81)), std::vector{kB});
+}
+
 TEST_F(Services, RestartAdoptsAndWritesNothing) {
   const ServiceImage image{.frontends = {{vip(80), web({kA, kB})}, {vip(81), web({}, "default/empty:http")}}};
   (void)publish(image);
