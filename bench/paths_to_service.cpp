@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 
@@ -122,8 +123,10 @@ class BpfnetPath : public PathToService {
     }
     node_ = std::make_unique<e2e::Node>(options_, index);
     add_idle_uplink(*node_);
-    node_->write_manifest(
-        "node", e2e::NodeManifest{node_->name(), {node_->ip(Family::kIpv4)}, node_->pod_cidrs()}.yaml());
+    node_->write_manifest("node", e2e::NodeManifest{.name = node_->name(),
+                                                    .addresses = {node_->ip(Family::kIpv4)},
+                                                    .pod_cidrs = node_->pod_cidrs()}
+                                      .yaml());
     node_->start();
     client_pod_ = pod(fmt::format("{}-client", index));
     backend_pod_ = pod(fmt::format("{}-backend", index));
@@ -139,6 +142,15 @@ class BpfnetPath : public PathToService {
     const auto begin = steady_clock::now();
     node_->start();
     load_ms_ = milliseconds_since(begin);
+  }
+
+  void prove() override {
+    PathToService::prove();
+    const auto counts = node_->ctl({"status"}).at("datapath").at("sockets");
+    const bool translated = counts.value("connect", 0) > 0;
+    if (translated != (mode_ == Mode::kBpfnetSockets))
+      throw std::runtime_error(
+          fmt::format("{}: sockets were {}translated", mode_name(mode_), translated ? "" : "not "));
   }
 
  private:

@@ -45,7 +45,7 @@ class PathToService {
   void serve();
   /// Asks until every endpoint of the service has answered. Throws if one never does, if another one does, or
   /// if the backend sees another source than the client's address.
-  void prove();
+  virtual void prove();
 
  protected:
   PathToService(Mode mode, size_t services, size_t endpoints)

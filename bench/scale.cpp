@@ -127,8 +127,10 @@ int measure(const e2e::ClusterOptions& bed, const Options& options) {
   fmt::print("{}\n", machine_line());
   e2e::Node node(bed, 0);
   add_idle_uplink(node);
-  node.write_manifest("node",
-                      e2e::NodeManifest{node.name(), {node.ip(Family::kIpv4)}, node.pod_cidrs()}.yaml());
+  node.write_manifest("node", e2e::NodeManifest{.name = node.name(),
+                                                .addresses = {node.ip(Family::kIpv4)},
+                                                .pod_cidrs = node.pod_cidrs()}
+                                  .yaml());
   const ManifestFiles files(make_services(options.services, options.endpoints), options.per_file,
                             options.json ? ManifestFormat::kJson : ManifestFormat::kYaml);
   size_t bytes = 0;
