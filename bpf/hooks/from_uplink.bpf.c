@@ -33,7 +33,7 @@ int from_uplink(struct __sk_buff *ctx)
 	RUN(readmit(ctx, &pkt));
 	RUN(track(ctx, &pkt));
 	conn = connection_begin();
-	RUN(for_us(&pkt));
+	RUN(for_us(ctx, &pkt));
 	RUN(source_uplink(ctx, &pkt, conn));
 	RUN(service(ctx, &pkt, conn));
 	RUN(policy(&pkt, conn));

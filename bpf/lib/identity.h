@@ -12,6 +12,16 @@ static __always_inline struct address_info *address_find(const struct addr *addr
 	return bpf_map_lookup_elem(&addresses, &key);
 }
 
+/* enum address_flags; loopback is the node's too. */
+static __always_inline __u16 address_flags_find(const struct addr *addr, __u16 net)
+{
+	struct address_info *info = address_find(addr, net);
+
+	if (info)
+		return info->flags;
+	return addr_is_loopback(addr) ? ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT : 0;
+}
+
 static __always_inline struct cidr_info *cidr_find(const struct addr *addr, __u16 net)
 {
 	struct cidr_key key = { .prefixlen = 32 + 128, .net = net, .addr = *addr };

@@ -5,6 +5,7 @@
 
 #include "bpf/lib/proto.h"
 
+#include "bpf/lib/host_socket.h"
 #include "bpf/lib/mac.h"
 #include "bpf/stages/route.h"
 #include "bpf/stages/slots.h"
@@ -43,38 +44,6 @@ static __always_inline void reply_key(struct flow_key *reply, const struct packe
 	reply->proto = pkt->key.proto;
 	reply->pad = 0;
 	reply->net = pkt->key.net;
-}
-
-/* Does a socket of the host hold the port that a reply would arrive at? */
-static __always_inline bool host_has_port(struct __sk_buff *ctx, const struct flow_key *reply)
-{
-	struct bpf_sock_tuple tuple = {};
-	struct bpf_sock *sk;
-	__u32 size;
-
-	if (reply->proto != IPPROTO_TCP && reply->proto != IPPROTO_UDP)
-		return false;
-	if (addr_is_v4(&reply->saddr)) {
-		tuple.ipv4.saddr = reply->saddr.w[3];
-		tuple.ipv4.daddr = reply->daddr.w[3];
-		tuple.ipv4.sport = reply->sport;
-		tuple.ipv4.dport = reply->dport;
-		size = sizeof(tuple.ipv4);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &reply->saddr, sizeof(reply->saddr));
-		__builtin_memcpy(tuple.ipv6.daddr, &reply->daddr, sizeof(reply->daddr));
-		tuple.ipv6.sport = reply->sport;
-		tuple.ipv6.dport = reply->dport;
-		size = sizeof(tuple.ipv6);
-	}
-	if (reply->proto == IPPROTO_TCP)
-		sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	else
-		sk = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return false;
-	bpf_sk_release(sk);
-	return true;
 }
 
 /* Where answers go: to C, which is a pod here, the host, or somewhere out there. */
@@ -154,7 +123,7 @@ static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *
 		if (random)
 			conn->nat_port = i < PORT_TRIES_RANDOM ? random_port() : port_after(conn->nat_port);
 		reply_key(&conn->reply, pkt, conn, conn->nat_port);
-		if (!random || !host_has_port(ctx, &conn->reply)) {
+		if (!random || !host_socket_has(ctx, &conn->reply, false)) {
 			if (conn->nat_port != pkt->key.sport)
 				conn->flow.flags |= FLOW_MASQUERADED | FLOW_TRANSLATED;
 			error = bpf_map_update_elem(&flows, &conn->reply, &conn->flow, BPF_NOEXIST);

@@ -32,11 +32,11 @@ static __always_inline bool flow_is_stale(const struct flow *flow, const struct 
 	return state && state->generation != flow->backend_generation;
 }
 
-/* A UDP flow to what was no service when it began: once a tick it is asked whether it is one now (S47). */
+/* A UDP flow to what was no service when it began, or another one: once a tick it is asked whose the address
+ * is now (S45, S47). */
 static __always_inline bool flow_may_join(const struct flow *flow, const struct packet *pkt)
 {
-	return pkt->key.proto == IPPROTO_UDP && !(flow->flags & (FLOW_SERVICE | FLOW_IS_REPLY)) &&
-	       flow->last_seen != tick_now();
+	return pkt->key.proto == IPPROTO_UDP && !(flow->flags & FLOW_IS_REPLY) && flow->last_seen != tick_now();
 }
 
 /* Where a flow may enter is part of it. What enters from the outside or the host has no fixed place, but a

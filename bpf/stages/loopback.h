@@ -4,14 +4,15 @@
 #ifndef BPFNET_STAGES_LOOPBACK_H
 #define BPFNET_STAGES_LOOPBACK_H
 
+#include "bpf/lib/host_socket.h"
 #include "bpf/stages/frontend.h"
 #include "bpf/stages/parse_any.h"
 #include "bpf/verdict.h"
 
 /* Known, or the beginning of a connection to a frontend: on lo every address is local. */
-__weak __noinline int from_loopback(struct packet *pkt)
+__weak __noinline int from_loopback(struct __sk_buff *ctx, struct packet *pkt)
 {
-	if (!pkt)
+	if (!ctx || !pkt)
 		return VERDICT_DROP;
 	if (pkt->kind != PACKET_TUPLE && pkt->kind != PACKET_ERROR)
 		return pass(pkt);
@@ -21,7 +22,7 @@ __weak __noinline int from_loopback(struct packet *pkt)
 		return VERDICT_NEXT;
 	if (pkt->flags & PACKET_MIDSTREAM || !is_frontend(&pkt->key, ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT))
 		return pass(pkt);
-	return VERDICT_NEXT;
+	return answers_host(ctx, pkt) ? pass(pkt) : VERDICT_NEXT;
 }
 
 /* What cannot be read is on lo none of our business. */
@@ -35,7 +36,7 @@ static __always_inline enum verdict parse_host(struct __sk_buff *ctx, struct pac
 /* The stage; behind `established`, which has looked for the flow. */
 static __always_inline enum verdict loopback(struct __sk_buff *ctx, struct packet *pkt)
 {
-	return ctx->ifindex == LOOPBACK_IFINDEX ? from_loopback(pkt) : VERDICT_NEXT;
+	return ctx->ifindex == LOOPBACK_IFINDEX ? from_loopback(ctx, pkt) : VERDICT_NEXT;
 }
 
 #endif

@@ -39,7 +39,7 @@ static __always_inline bool sock_port_is_taken(const struct sock_call *call)
 	__u16 flags = ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT;
 
 	if (!addr_is_unspecified(&call->to.daddr))
-		flags = sock_address_flags(&call->to.daddr, call->to.net);
+		flags = address_flags_find(&call->to.daddr, call->to.net);
 	return frontend_holds_port(frontend_find(&call->to, flags));
 }
 

@@ -90,16 +90,6 @@ static __always_inline bool sock_call_begin(struct bpf_sock_addr *ctx, struct so
 	return true;
 }
 
-/* enum address_flags of an address that a call names. */
-static __always_inline __u16 sock_address_flags(const struct addr *addr, __u16 net)
-{
-	struct address_info *info = address_find(addr, net);
-
-	if (info)
-		return info->flags;
-	return addr_is_loopback(addr) ? ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT : 0;
-}
-
 static __always_inline bool sock_is_tcp(struct bpf_sock_addr *ctx)
 {
 	return ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP;

@@ -108,7 +108,7 @@ static __always_inline enum socket_outcome sock_frontend_check(const struct fron
 static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock_call *call)
 {
 	bool loopback = addr_is_loopback(&call->to.daddr);
-	__u16 flags = sock_address_flags(&call->to.daddr, call->to.net);
+	__u16 flags = address_flags_find(&call->to.daddr, call->to.net);
 	struct frontend *frontend;
 	struct backend_slot *slot;
 	__u32 outcome, index;

@@ -46,19 +46,19 @@ static __always_inline bool flow_is_reused(const struct flow *flow, const struct
 	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
 }
 
-/* Has the destination become a service that has backends? */
-__weak __noinline int joins_service(struct packet *pkt)
+/* Has the destination become a service that has backends, and not the one that the flow is of? */
+__weak __noinline int joins_service(struct packet *pkt, __u32 service)
 {
-	struct address_info *info;
 	struct frontend *frontend;
+	__u16 flags;
 
 	if (!pkt)
 		return 0;
-	info = address_find(&pkt->key.daddr, pkt->key.net);
-	if (info && info->flags & ADDRESS_POD)
+	flags = address_flags_find(&pkt->key.daddr, pkt->key.net);
+	if (flags & ADDRESS_POD)
 		return 0;
-	frontend = frontend_find(&pkt->key, info ? info->flags : 0);
-	return frontend && (frontend->count || frontend->ext_count);
+	frontend = frontend_find(&pkt->key, flags);
+	return frontend && frontend->service != service && (frontend->count || frontend->ext_count);
 }
 
 /* NEXT: there is no flow, or none any more. */
@@ -73,7 +73,7 @@ __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 		return VERDICT_NEXT;
 	peer = bpf_map_lookup_elem(&flows, &flow->peer);
 	if (!peer || flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
-	    (flow_may_join(flow, pkt) && joins_service(pkt))) {
+	    (flow_may_join(flow, pkt) && joins_service(pkt, flow->service))) {
 		pair_remove(flow->slot);
 		return VERDICT_NEXT;
 	}

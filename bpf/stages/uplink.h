@@ -3,6 +3,7 @@
 #define BPFNET_STAGES_UPLINK_H
 
 #include "bpf/connection.h"
+#include "bpf/lib/host_socket.h"
 #include "bpf/stages/frontend.h"
 #include "bpf/verdict.h"
 
@@ -13,18 +14,21 @@ static __always_inline enum verdict addressed_to_us(struct __sk_buff *ctx, struc
 }
 
 /* An unknown flow from the wire: for a pod here or for a service, or else the stack's. */
-__weak __noinline int for_us(struct packet *pkt)
+__weak __noinline int for_us(struct __sk_buff *ctx, struct packet *pkt)
 {
 	struct address_info *info;
 	struct cidr_info *cidr;
 
-	if (!pkt)
+	if (!ctx || !pkt)
 		return VERDICT_DROP;
 	info = address_find(&pkt->key.daddr, pkt->key.net);
 	if (info && info->flags & ADDRESS_LOCAL_POD)
 		return VERDICT_NEXT;
-	if (is_frontend(&pkt->key, info ? info->flags : 0))
+	if (is_frontend(&pkt->key, info ? info->flags : 0)) {
+		if (info && info->flags & ADDRESS_LOCAL_NODE && answers_host(ctx, pkt))
+			return pass(pkt);
 		return VERDICT_NEXT;
+	}
 	if (info)
 		return pass(pkt);
 	/* A service range that is routed to us: what no service has is dropped or refused there. */

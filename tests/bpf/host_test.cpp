@@ -1,6 +1,12 @@
 // The host's side: from_host, to_uplink, to_pod, loopback, and what of the uplink is the host's own.
 #include <linux/pkt_cls.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
+#include <cerrno>
+#include <cstring>
+
+#include "base/fd.h"
 #include "maps/convert.h"
 #include "tests/support/fixture.h"
 
@@ -156,6 +162,83 @@ TEST_P(Host, UnmarkedPacketsIntoAPodAreJudged) {
   const Packet packet = Eth{.dst = Node::pod_mac(1), .src = node().device_mac("pod1")} /
                         header(who().outside, who().client) / Tcp{};
   EXPECT_THAT(node().run(HOOK_to_pod, "pod1", packet), HasVerdict(VERDICT_DROP));
+}
+
+/// A socket of the host at a port, connected to a port of another address.
+Fd connected_socket(const Actors& who, bool tcp, uint16_t port, const Address& peer, uint16_t to) {
+  const auto family = static_cast<sa_family_t>(who.v4() ? AF_INET : AF_INET6);
+  const auto at = [&](const Address& address, uint16_t number) {
+    std::pair<sockaddr_storage, socklen_t> result{};
+    if (family == AF_INET) {
+      sockaddr_in v4{.sin_family = family, .sin_port = htons(number), .sin_addr = {}, .sin_zero = {}};
+      v4.sin_addr.s_addr = maps::to_abi(address).w[3];
+      std::memcpy(&result.first, &v4, sizeof(v4));
+      result.second = sizeof(v4);
+    } else {
+      sockaddr_in6 v6{};
+      v6.sin6_family = family;
+      v6.sin6_port = htons(number);
+      const addr bytes = maps::to_abi(address);
+      std::memcpy(&v6.sin6_addr, &bytes, sizeof(bytes));
+      std::memcpy(&result.first, &v6, sizeof(v6));
+      result.second = sizeof(v6);
+    }
+    return result;
+  };
+  Fd socket(::socket(family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0));
+  const auto here = at(who.any, port);
+  const auto there = at(peer, to);
+  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&here.first), here.second) != 0) return Fd();
+  const int rc = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&there.first), there.second);
+  return rc == 0 || errno == EINPROGRESS ? std::move(socket) : Fd();
+}
+
+// The host's stack may choose a published port for a connection of its own, or have had it before it was
+// published: a range of hostPorts easily covers ephemeral ports. The answers are the stack's.
+TEST_P(Host, AnAnswerToTheHostsOwnConnectionIsNotTheServices) {
+  for (const bool tcp : {true, false}) {
+    SCOPED_TRACE(tcp ? "TCP" : "UDP");
+    node().reset();
+    node().add_service({.address = who().any,
+                        .port = kNodePort,
+                        .proto = static_cast<uint8_t>(tcp ? 6 : 17),
+                        .backends = {{who().server, kServerPort}},
+                        .flags = FRONTEND_HOST_PORT,
+                        .scope = SCOPE_ANY_LOCAL});
+    const Netns::Inside inside(node().netns());
+    const Fd socket = connected_socket(who(), tcp, kNodePort, who().outside, 53);
+    ASSERT_TRUE(socket) << strerror(errno);
+    const auto arrives = [&](uint16_t from, uint8_t flags) {
+      const Packet packet = from_wire() / header(who().outside, who().node1);
+      return node().run(HOOK_from_uplink, "uplink",
+                        tcp ? packet / Tcp{.sport = from, .dport = kNodePort, .flags = flags}
+                            : packet / Udp{.sport = from, .dport = kNodePort});
+    };
+    const auto answer = arrives(53, SYN | ACK);
+    EXPECT_THAT(answer, HasVerdict(VERDICT_PASS));
+    EXPECT_EQ(answer.flow_delta, 0);
+    EXPECT_THAT(arrives(54, SYN), HasVerdict(VERDICT_TO_ENDPOINT)) << "a client of the published port";
+  }
+}
+
+// As a resolver of the node's own does.
+TEST_P(Host, AnAnswerOnLoopbackIsNotTheServices) {
+  node().add_service({.address = who().any,
+                      .port = kNodePort,
+                      .proto = 17,
+                      .backends = {{who().server, kServerPort}},
+                      .flags = FRONTEND_HOST_PORT,
+                      .scope = SCOPE_ANY_LOCAL});
+  const Netns::Inside inside(node().netns());
+  const Fd socket = connected_socket(who(), false, kNodePort, who().loopback, 53);
+  ASSERT_TRUE(socket) << strerror(errno);
+  const auto sent = [&](uint16_t from) {
+    return node().run(
+        HOOK_from_host, "lo",
+        Eth{} / header(who().loopback, who().loopback) / Udp{.sport = from, .dport = kNodePort});
+  };
+  EXPECT_THAT(sent(53), HasVerdict(VERDICT_PASS));
+  EXPECT_THAT(sent(54), HasVerdict(VERDICT_TO_ENDPOINT)) << "a client of the published port";
 }
 
 INSTANTIATE_FAMILIES(Host);

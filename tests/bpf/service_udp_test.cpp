@@ -42,13 +42,14 @@ class ServiceUdp : public DatapathFixture {
          FRONTEND_LOAD_BALANCER},
     };
   }
-  uint32_t serve(const Way& way, std::vector<BackendSpec> backends) {
+  uint32_t serve(const Way& way, std::vector<BackendSpec> backends, uint32_t id = 1) {
     return node().add_service({.address = way.scope == SCOPE_ADDRESS ? way.dst : who().any,
                                .port = kDns,
                                .proto = 17,
                                .backends = std::move(backends),
                                .flags = way.flags,
-                               .scope = way.scope});
+                               .scope = way.scope,
+                               .id = id});
   }
   Outcome send(const Way& way) {
     const Eth eth = way.hook == HOOK_from_pod    ? from_pod(1)
@@ -149,6 +150,26 @@ TEST_P(ServiceUdp, AFlowOlderThanItsServiceJoinsIt) {
     }
     serve(way, {{who().server, 1001}});
     EXPECT_EQ(send(way).packet.at<Udp>().dport, 1001);
+    EXPECT_EQ(node().flows().size(), 2U);
+  }
+}
+
+// S45: a deleted service's backend may live on under another one; its address is another service's now, and a
+// client that never falls silent must not stay with the former.
+TEST_P(ServiceUdp, AFlowFollowsItsAddressToAnotherService) {
+  for (const auto& way : ways()) {
+    SCOPED_TRACE(way.name);
+    node().reset();
+    serve(way, {{who().server, 1001}}, 7);
+    EXPECT_EQ(send(way).packet.at<Udp>().dport, 1001);
+    node().age_flow(key(way.src, kPort, way.dst, kDns, 17), 1);
+    EXPECT_EQ(send(way).packet.at<Udp>().dport, 1001);
+    serve(way, {}, 8);
+    node().age_flow(key(way.src, kPort, way.dst, kDns, 17), 1);
+    EXPECT_EQ(send(way).packet.at<Udp>().dport, 1001) << "a service without backends takes nothing over";
+    serve(way, {{who().server, 1002}}, 8);
+    node().age_flow(key(way.src, kPort, way.dst, kDns, 17), 1);
+    EXPECT_EQ(send(way).packet.at<Udp>().dport, 1002);
     EXPECT_EQ(node().flows().size(), 2U);
   }
 }
