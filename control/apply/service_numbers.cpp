@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "control/compile/service.h"
+
 namespace bpfnet::apply {
 namespace {
 
@@ -76,7 +78,7 @@ std::set<std::string> ServingIndex::update(const model::ClusterState& state,
       }
     }
     const auto slice = state.slices.find(name);
-    if (slice == state.slices.end() || slice->second.service.empty()) continue;
+    if (slice == state.slices.end() || !compile::is_used(slice->second)) continue;
     for (const model::SlicePort& port : slice->second.ports) {
       if (port.protocol != model::Protocol::kUdp) continue;
       const std::string key = serving_key(slice->second, port);

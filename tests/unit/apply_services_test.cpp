@@ -215,5 +215,25 @@ TEST(SlotAllocator, MergesNeighboursAndRefusesWhatIsTaken) {
   EXPECT_EQ(slots.used(), 7U);
 }
 
+// S3, S45: a slice that is labelled headless serves nobody any more, and the UDP flows of its endpoints move.
+TEST(ServingIndex, AHeadlessSliceServesNobody) {
+  model::ClusterState state;
+  model::EndpointSlice slice;
+  slice.name = {"default", "dns-1"};
+  slice.service = "dns";
+  slice.ports = {{.name = "dns", .protocol = model::Protocol::kUdp, .port = 8080}};
+  std::vector<model::SliceEndpoint> endpoints(1);
+  endpoints[0].ip = kA.ip;
+  slice.endpoints = std::move(endpoints);
+  state.slices[slice.name] = slice;
+  ServingIndex index;
+  EXPECT_THAT(index.update(state), testing::ElementsAre("default/dns:dns/udp"));
+  EXPECT_THAT(index.backends().at("default/dns:dns/udp"), testing::ElementsAre(kA));
+
+  state.slices[slice.name].labels["service.kubernetes.io/headless"] = "";
+  EXPECT_THAT(index.update(state, {slice.name}), testing::ElementsAre("default/dns:dns/udp"));
+  EXPECT_THAT(index.backends(), IsEmpty());
+}
+
 }  // namespace
 }  // namespace bpfnet::apply
