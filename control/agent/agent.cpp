@@ -148,6 +148,9 @@ Status Agent::attach_node() {
 }
 
 void Agent::detach_former_uplinks() {
+  // Which devices are uplinks cannot be said while the default route is away or the Node is not read yet: what
+  // carries traffic goes on (S60).
+  if (!uplink_problems_.empty() || (options_.uplinks.empty() && !source_->synced())) return;
   const auto attachments = datapath_->attachments();
   if (!attachments) {
     spdlog::warn("{}", attachments.error().message);
