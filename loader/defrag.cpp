@@ -71,6 +71,7 @@ constexpr Setting kInnerSettings[] = {
 constexpr Setting kLimits[] = {
     {"net/ipv4/ipfrag_high_thresh", "4194304"},
     {"net/ipv4/ipfrag_time", "3"},
+    {"net/ipv4/ipfrag_max_dist", "0"},  // a sender's other datagrams may be in between
     {"net/netfilter/nf_conntrack_frag6_high_thresh", "4194304"},
     {"net/netfilter/nf_conntrack_frag6_timeout", "3"},
 };
@@ -102,7 +103,7 @@ Status link_family(int program, uint32_t family, const std::string& path) {
   request.hook = kPreRouting;
   request.netfilter_flags = kFlagDefrag;
   const Fd link(static_cast<int>(syscall(__NR_bpf, kLinkCreate, &request, sizeof(request))));
-  if (!link) return fail_errno(errno, "netfilter link with defragmentation");
+  if (!link) return fail_errno(errno, "kernel lacks netfilter links with defragmentation (Linux 6.6)");
   if (const int rc = bpf_obj_pin(link.get(), path.c_str()); rc != 0)
     return fail_errno(rc, "pin {}: create", path);
   return ok();
@@ -116,7 +117,7 @@ Result<Fd> load_accept() {
   auto opts = maps::libbpf_options<bpf_prog_load_opts>();
   opts.expected_attach_type = kAttachNetfilter;
   const int fd = bpf_prog_load(kProgTypeNetfilter, "defrag", "GPL", program, 2, &opts);
-  if (fd < 0) return fail_errno(fd, "BPF programs at netfilter");
+  if (fd < 0) return fail_errno(fd, "kernel lacks BPF programs at netfilter (Linux 6.4)");
   return Fd(fd);
 }
 
@@ -175,14 +176,19 @@ Result<int> build(Netlink& netlink, const std::string& pin_dir) {
   return device->ifindex;
 }
 
-/// 0: there is none, or one that an agent did not finish.
+/// 0: there is none, or one that an agent did not finish or somebody has taken a part of.
 Result<int> adopt(Netlink& netlink, const std::string& pin_dir) {
   auto pins = list_directory(directory(pin_dir));
   if (!pins) return pass(pins);
   auto device = netlink.link(kDefragDevice);
   if (!device) return pass(device);
-  const bool complete = std::find(pins->begin(), pins->end(), "complete") != pins->end();
-  if (!complete || !*device || !(*device)->peer_elsewhere || !(*device)->is_up()) return 0;
+  if (*device && !is_defrag_device(**device))
+    return fail_errno(EEXIST, "device {}: is not ours; remove it or rename it", kDefragDevice);
+  const auto pinned = [&](const char* name) {
+    return std::find(pins->begin(), pins->end(), name) != pins->end();
+  };
+  const bool complete = pinned("complete") && pinned("ipv4") && (pinned("ipv6") || !has_ipv6());
+  if (!complete || !*device || !(*device)->is_up()) return 0;
   return (*device)->ifindex;
 }
 
@@ -200,6 +206,10 @@ Result<int> ensure(const std::string& pin_dir) {
 
 }  // namespace
 
+bool is_defrag_device(const Link& link) {
+  return link.name == kDefragDevice && link.kind == "veth" && link.peer_elsewhere;
+}
+
 Defragmenter ensure_defragmenter(const std::string& pin_dir) {
   auto made = ensure(pin_dir);
   if (!made) return {.ifindex = 0, .missing = made.error().message};
@@ -212,7 +222,7 @@ Status remove_defragmenter(const std::string& pin_dir) {
   // The namespace goes some time after its last pin; the device goes now.
   auto device = netlink->link(kDefragDevice);
   if (!device) return pass(device);
-  if (*device && (*device)->kind == "veth" && (*device)->peer_elsewhere) {
+  if (*device && is_defrag_device(**device)) {
     auto deleted = netlink->delete_link(kDefragDevice);
     if (!deleted) return pass(deleted);
   }

@@ -12,6 +12,9 @@ namespace bpfnet::loader {
 /// Our side of its veth, in the node's netns.
 inline constexpr const char* kDefragDevice = "bpfnet2";
 
+/// Whether it is ours, and not somebody else's device by that name.
+bool is_defrag_device(const Link& link);
+
 struct Defragmenter {
   int ifindex = 0;      ///< of kDefragDevice; 0: there is none
   std::string missing;  ///< why there is none

@@ -10,6 +10,7 @@
 
 #include "control/agent/local_api.h"
 #include "control/agent/numbers.h"
+#include "loader/defrag.h"
 #include "loader/netns.h"
 
 namespace bpfnet::agent {
@@ -104,6 +105,8 @@ Status Agent::open_datapath() {
 
   loader::DatapathOptions datapath{.pin_dir = options_.bpffs};
   datapath.sizes.backend_states = datapath.sizes.backend_slots;  // every slot may hold a backend of its own
+  BPFNET_TRY(store_->add_journal(
+      {.kind = "device", .object = loader::kDefragDevice, .before = "", .after = "veth"}));
   datapath.defragment = true;
   datapath.config.max_flows = options_.max_flows;
   datapath.config.endpoint_flow_quota = options_.endpoint_flow_quota;

@@ -188,7 +188,7 @@ Snapshot Agent::make_snapshot(bool services) const {
   s.addresses = addresses_;
   s.fragments = datapath_->no_defragmenter().empty()
                     ? "any order"
-                    : fmt::format("in order only: kernel lacks {}", datapath_->no_defragmenter());
+                    : fmt::format("in order only: {}", datapath_->no_defragmenter());
   s.pod_cidrs = pod_cidrs();
   s.slots_used = publisher_->services().slots().used();
   s.slots_capacity = publisher_->services().slots().capacity();

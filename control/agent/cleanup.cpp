@@ -52,7 +52,7 @@ class Cleanup {
     note(links);
     if (links) {
       for (const loader::Link& link : *links)
-        if (link.name == kHostDevice || link.name == loader::kDefragDevice || is_pod_device(link.name))
+        if (link.name == kHostDevice || loader::is_defrag_device(link) || is_pod_device(link.name))
           note(netlink->delete_link(link.name));
     }
     auto routes = netlink->routes(0);

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "tests/e2e/e2e.h"
@@ -14,7 +15,10 @@
 namespace bpfnet::e2e {
 namespace {
 
+using nlohmann::json;
+
 constexpr size_t kHeader = 8;
+constexpr size_t kPiece = 1336;  // fits every link
 
 uint16_t folded(uint32_t sum) {
   while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
@@ -66,45 +70,81 @@ std::string fragment(const HostPort& from, const HostPort& to, const std::string
   return head + part;
 }
 
-class Fragments : public TwoNodes {
- protected:
-  /// Sends the datagram of `socket` in three pieces in this order.
-  static void send_pieces(const Netns& netns, const HostPort& from, const HostPort& to,
-                          const std::string& payload, const std::array<size_t, 3>& order) {
-    static uint16_t id = 4000;
-    ++id;
-    const std::string udp = datagram(from, to, payload);
-    const size_t size = (udp.size() / 3 + 7) / 8 * 8;
-    const Fd fd(netns.in([&] {
-      return ::socket(to.address.is_ipv6() ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-    }));
-    ASSERT_TRUE(fd);
-    sockaddr_storage address{};
-    const socklen_t length = to_sockaddr({to.address, 0}, address);
-    for (const size_t i : order) {
-      const std::string packet = fragment(from, to, udp, i * size, size, id);
+using Order = std::array<size_t, 3>;
+
+/// Sends the datagram in three parts in this order, parts that are too large for a link in more pieces.
+void send_pieces(const Netns& netns, const HostPort& from, const HostPort& to, const std::string& payload,
+                 const Order& order) {
+  static uint16_t id = 4000;
+  ++id;
+  const std::string udp = datagram(from, to, payload);
+  const size_t part = (udp.size() / 3 + 7) / 8 * 8;
+  const Fd fd(netns.in([&] {
+    return ::socket(to.address.is_ipv6() ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+  }));
+  ASSERT_TRUE(fd);
+  sockaddr_storage address{};
+  const socklen_t length = to_sockaddr({to.address, 0}, address);
+  for (const size_t i : order) {
+    const size_t end = std::min((i + 1) * part, udp.size());
+    for (size_t at = i * part; at < end; at += kPiece) {
+      const std::string packet = fragment(from, to, udp, at, std::min(kPiece, end - at), id);
       ASSERT_EQ(
           sendto(fd.get(), packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&address), length),
           static_cast<ssize_t>(packet.size()))
           << strerror(errno);
     }
   }
+}
+
+std::string letters(size_t size) {
+  std::string text(size, 'x');
+  for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i % 23);
+  return text;
+}
+
+/// One datagram in this order, and its answer.
+Result<Seen> ask_in_pieces(const Netns& netns, const Address& source, const HostPort& to, const Order& order,
+                           size_t size = 2000, milliseconds timeout = milliseconds(2000)) {
+  auto socket = UdpClient::open(netns, to, {.timeout = timeout});
+  if (!socket) return pass(socket);
+  const std::string payload = letters(size);
+  send_pieces(netns, {source, socket->local().port}, to, payload, order);
+  return socket->receive(payload);
+}
+
+/// Fragments that went to a node's defragmenter and came back.
+uint64_t diverted(const Node& node) {
+  uint64_t count = 0;
+  const json status = node.ctl({"status"});
+  for (const auto& [hook, verdicts] : status.at("datapath").at("hooks").items())
+    count += verdicts.value("defragment", uint64_t{0});
+  return count;
+}
+
+std::string device(const Node& node) {
+  const std::string shown = node.netns().ip_show("-o link show bpfnet2");
+  return shown.substr(0, shown.find(':'));
+}
+
+class Fragments : public TwoNodes {
+ protected:
+  void TearDown() override {
+    if (has_cluster() && !node_a().agent().running()) node_a().start();
+    TwoNodes::TearDown();
+  }
+  /// One request of client-a in this order.
+  static Result<Seen> ask(const HostPort& to, const Order& order, milliseconds timeout = milliseconds(2000)) {
+    return ask_in_pieces(pod("client-a").netns(), pod("client-a").ip(family()), to, order, 2000, timeout);
+  }
 
   /// Every order of three fragments must be answered, by `server` where it is named.
   template <typename Client>
   static void expect_every_order(Client& client, const HostPort& to, size_t size = 2000) {
-    const std::string payload = [&] {
-      std::string text(size, 'x');
-      for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i % 23);
-      return text;
-    }();
-    std::array<size_t, 3> order{0, 1, 2};
+    Order order{0, 1, 2};
     do {
-      auto socket = UdpClient::open(client.netns(), to);
-      ASSERT_TRUE(worked(socket));
-      const HostPort from{client.ip(family()), socket->local().port};
-      send_pieces(client.netns(), from, to, payload, order);
-      EXPECT_TRUE(worked(socket->receive(payload))) << order[0] << order[1] << order[2];
+      EXPECT_TRUE(worked(ask_in_pieces(client.netns(), client.ip(family()), to, order, size)))
+          << order[0] << order[1] << order[2];
     } while (std::next_permutation(order.begin(), order.end()));
   }
 };
@@ -149,7 +189,101 @@ TEST_P(Fragments, AfterARestartOfTheAgentInEveryOrder) {
   expect_every_order(pod("client-a"), service(12));
 }
 
+TEST_P(Fragments, EightThousandBytesInEveryOrder) {
+  for (const int number : {11, 12}) expect_every_order(pod("client-a"), service(number), 8000);
+  expect_every_order(pod("client-a"), {pod("web-b").ip(family()), Pod::kPort}, 8000);
+  expect_every_order(network().client(), {node_a().ip(family()), 30081}, 8000);
+}
+
+TEST_P(Fragments, OutsideToPodInEveryOrder) {
+  const Address web = pod("web-a").ip(family());
+  const std::string route = web.to_string() + " via " + node_a().ip(family()).to_string();
+  network().client().netns().ip("route replace " + route);
+  expect_every_order(network().client(), {web, Pod::kPort});
+  network().client().netns().ip("route del " + route);
+}
+
+TEST_P(Fragments, InOrderNothingIsDiverted) {
+  const uint64_t before = diverted(node_a());
+  EXPECT_TRUE(answered(ask(service(11), {0, 1, 2}), "web-a", pod("client-a").ip(family())));
+  EXPECT_TRUE(answered(ask(service(11), {0, 2, 1}), "web-a", pod("client-a").ip(family())));
+  EXPECT_EQ(diverted(node_a()), before);
+  EXPECT_TRUE(answered(ask(service(11), {1, 0, 2}), "web-a", pod("client-a").ip(family())));
+  EXPECT_EQ(diverted(node_a()), before + 6) << "three there, three back";
+}
+
+// What never becomes whole reaches nobody, and those after it do.
+TEST_P(Fragments, WithoutOneOfThemThereIsNoDatagram) {
+  EXPECT_TRUE(failed_with(ask(service(11), {1, 1, 2}, kSilence), ETIMEDOUT));
+  EXPECT_TRUE(failed_with(ask(service(11), {2, 0, 0}, kSilence), ETIMEDOUT));
+  EXPECT_TRUE(worked(ask(service(11), {2, 1, 0})));
+}
+
+TEST_P(Fragments, WithoutAnAgentAndTakenOverByTheNext) {
+  const std::string before = device(node_a());
+  node_a().kill_agent();
+  expect_every_order(pod("client-a"), service(11));
+  expect_every_order(network().client(), {node_a().ip(family()), 30081});
+  node_a().start();
+  EXPECT_EQ(device(node_a()), before);
+  expect_every_order(pod("client-a"), service(11));
+}
+
+// Half a defragmenter is as good as none: the next agent makes it anew.
+TEST_P(Fragments, WhatSomebodyTookAwayIsMadeAnew) {
+  node_a().kill_agent();
+  node_a().netns().ip("link del bpfnet2");
+  node_a().start();
+  expect_every_order(pod("client-a"), service(11));
+  node_a().kill_agent();
+  const std::string pin = family() == Family::kIpv4 ? "ipv4" : "ipv6";
+  ASSERT_TRUE(std::filesystem::remove(node_a().bpffs() + "/defrag/" + pin));
+  node_a().start();
+  expect_every_order(pod("client-a"), service(11));
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Fragments, testing::Values(Family::kIpv4, Family::kIpv6), family_name);
+
+class FragmentsSetup : public testing::Test {};
+
+TEST_F(FragmentsSetup, CleanupLeavesNeitherDeviceNorLink) {
+  Cluster cluster(cluster_options({"node-a"}));
+  Node& node = cluster.node(0);
+  const json link = json::parse(
+      check_run({.argv = {"bpftool", "-j", "link", "show", "pinned", node.bpffs() + "/defrag/ipv4"}}));
+  const auto exists = [&] {
+    return run({.argv = {"bpftool", "-j", "link", "show", "id", link.at("id").dump()}}).status == 0;
+  };
+  node.kill_agent();
+  EXPECT_TRUE(exists()) << "the datapath outlives the agent";
+  ASSERT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  EXPECT_EQ(node.netns().ip_show("link show").find("bpfnet"), std::string::npos);
+  EXPECT_TRUE(eventually([&] { return !exists(); }));
+  EXPECT_FALSE(std::filesystem::exists(node.bpffs()));
+}
+
+// What cannot be had is told, and everything else works.
+TEST_F(FragmentsSetup, WithoutADefragmenterFragmentsInOrderWork) {
+  Cluster cluster(cluster_options({"node-a"}));
+  Node& node = cluster.node(0);
+  node.stop_agent();
+  ASSERT_EQ(node.cleanup(), 0);
+  node.netns().ip("link add bpfnet2 type veth peer name other");
+  node.start();
+  const std::string state = node.api("/v1/status").at("fragments");
+  EXPECT_TRUE(state.starts_with("in order only: device bpfnet2: is not ours")) << state;
+  EXPECT_NE(node.log().find("fragments are carried in order only: device bpfnet2"), std::string::npos);
+  cluster.add_pod(0, "web");
+  cluster.add_pod(0, "client");
+  const HostPort to{cluster.pod("web").ip(Family::kIpv4), Pod::kPort};
+  const Pod& client = cluster.pod("client");
+  const Address own = client.ip(Family::kIpv4);
+  EXPECT_TRUE(worked(ask_in_pieces(client.netns(), own, to, {0, 1, 2})));
+  EXPECT_TRUE(failed_with(ask_in_pieces(client.netns(), own, to, {1, 0, 2}, 2000, kSilence), ETIMEDOUT));
+  node.stop_agent();
+  EXPECT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  EXPECT_NE(node.netns().ip_show("link show").find("bpfnet2"), std::string::npos) << "it was not ours";
+}
 
 }  // namespace
 }  // namespace bpfnet::e2e
