@@ -26,7 +26,7 @@ constexpr uint32_t kMtu = 65535;  // a stack cuts to the size that the fragments
 
 // Beyond the UAPI headers of the oldest build system (Linux 6.1): BPF at netfilter's hooks came with 6.4, its
 // defragmentation with 6.6 (kernel commit 91721c2d02d3).
-constexpr auto kProgTypeNetfilter = static_cast<bpf_prog_type>(32);
+const auto kProgTypeNetfilter = static_cast<bpf_prog_type>(32);
 constexpr auto kAttachNetfilter = static_cast<bpf_attach_type>(45);
 constexpr int kLinkCreate = 28;
 constexpr uint32_t kFlagDefrag = 1;
@@ -88,7 +88,7 @@ template <size_t N>
 Status apply(const Setting (&settings)[N]) {
   for (const Setting& setting : settings) {
     auto written = write_sysctl(setting.key, setting.value);
-    const bool optional = std::string_view(setting.key).find("6") != std::string_view::npos;
+    const bool optional = std::string_view(setting.key).find('6') != std::string_view::npos;
     if (!written && !(optional && written.error().code == ENOENT && !has_ipv6())) return pass(written);
   }
   return ok();
