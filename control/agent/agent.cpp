@@ -207,6 +207,7 @@ Status Agent::serve() {
   server_ = std::move(*server);
   register_routes(*server_, *this);
 
+  BPFNET_TRY(start_health());
   update_pools();
   BPFNET_TRY(loop_->watch(source_->fd(), [this] { on_source(); }));
   BPFNET_TRY(loop_->watch(monitor_->fd(), [this] { on_netlink(); }));

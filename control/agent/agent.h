@@ -22,6 +22,7 @@
 #include "control/apply/publisher.h"
 #include "control/cni/endpoint_manager.h"
 #include "control/compile/images.h"
+#include "control/health/monitor.h"
 #include "control/ipam/allocator.h"
 #include "control/ipam/store.h"
 #include "control/sources/files.h"
@@ -69,6 +70,7 @@ class Agent : public cni::EndpointHooks {
   Status recover();
   Status start_sockets();
   Status serve();
+  Status start_health();
 
   Result<std::vector<int>> find_uplinks();
   [[nodiscard]] const model::Node* own_node() const;
@@ -106,6 +108,10 @@ class Agent : public cni::EndpointHooks {
   void save_service_numbers_later();
   [[nodiscard]] apply::Problems publish_all();
   void note_sync(EventLoop::Clock::time_point begin, uint64_t writes_before);
+  /// Changes that the next sync puts into the maps.
+  void tell_queued(const sources::Changes& changes);
+  void tell_synced(const Dirty& dirty, EventLoop::Clock::duration took);
+  void tell_problems();
   void note_problems(apply::Problems problems);
   void note_source_problems();
   void arm_reclaim();
@@ -135,6 +141,7 @@ class Agent : public cni::EndpointHooks {
   std::unique_ptr<cni::EndpointManager> manager_;
   std::unique_ptr<api::Server> server_;
   Worker worker_;  ///< for work that may wait for a container's lock
+  std::unique_ptr<health::Monitor> health_;
 
   HostDevice host_device_;
   NodeLinks links_;

@@ -207,6 +207,7 @@ Snapshot Agent::make_snapshot(bool services) const {
   s.node_problems = route_problems_;
   s.node_problems.insert(s.node_problems.end(), uplink_problems_.begin(), uplink_problems_.end());
   for (const std::string& warning : datapath_->warnings()) s.node_problems.push_back(warning);
+  s.health_problems = health_->problems();
   return s;
 }
 

@@ -123,6 +123,7 @@ void Agent::note_read(EventLoop::Clock::time_point begin) {
 void Agent::apply_source_changes() {
   if (!source_->synced()) return;
   const sources::Changes changes = source_->take_changes();
+  tell_queued(changes);
   Dirty dirty;
   if (ready_) {
     dirty.services = {.services = changes.services, .slices = changes.slices};
@@ -138,6 +139,7 @@ void Agent::apply_source_changes() {
   }
   if (ready_ && changes.empty()) {
     generation_ = source_->generation();
+    tell_synced(dirty, {});
     return;
   }
   sync(dirty);
@@ -266,6 +268,7 @@ void Agent::sync(const Dirty& dirty) {
   services_.published(publisher_->take_forgotten_services());
   save_service_numbers_later();
   note_sync(begin, writes);
+  tell_synced(dirty, EventLoop::Clock::now() - begin);
   arm_reclaim();
 }
 
@@ -323,6 +326,7 @@ void Agent::note_source_problems() {
   std::set<std::string> told;
   for (const sources::Problem& problem : source_->problems()) told.insert(problem.to_string());
   log_new(told_source_problems_, std::move(told), spdlog::level::warn);
+  tell_problems();
 }
 
 void Agent::arm_reclaim() {

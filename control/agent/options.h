@@ -26,7 +26,9 @@ struct Options {
   std::vector<Cidr> cluster_cidrs;
   std::vector<Cidr> service_cidrs;  ///< default_service_cidrs()
   std::vector<Cidr> node_port_addresses;
-  bool node_port_primary = false;  ///< S35: the Node's primary IPs
+  bool node_port_primary = false;                   ///< S35: the Node's primary IPs
+  std::string healthz_address = "0.0.0.0:10256";    ///< empty: off
+  std::string metrics_address = "127.0.0.1:10249";  ///< empty: off
   uint32_t max_flows = 65536;
   uint32_t endpoint_flow_quota = 0;
   uint32_t tcp_established_timeout = 86400;  ///< seconds (S48)
@@ -56,6 +58,9 @@ class StateDir {
   std::string path_;
   Fd lock_;
 };
+
+/// The options in effect as the JSON of /configz, by the names of their flags.
+std::string configz(const Options& options);
 
 /// The host's name, lower-cased (S9).
 std::string default_node_name();

@@ -10,6 +10,7 @@
 #include "control/apply/publisher.h"
 #include "control/cni/endpoint_manager.h"
 #include "control/compile/images.h"
+#include "control/health/service_checks.h"
 #include "control/sources/problem.h"
 
 namespace bpfnet::agent {
@@ -52,6 +53,7 @@ struct Snapshot {
   std::vector<sources::Problem> source_problems;
   apply::Problems apply_problems;
   std::vector<std::string> node_problems;  ///< routes, uplinks, datapath warnings
+  std::vector<health::Problem> health_problems;
 };
 
 }  // namespace bpfnet::agent

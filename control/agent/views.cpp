@@ -88,7 +88,7 @@ ordered_json status_view(const Snapshot& s) {
           {"resync_repairs", s.resync_repairs},
           {"uptime_seconds", s.uptime_seconds},
           {"problems", s.source_problems.size() + s.apply_problems.size() + s.node_problems.size() +
-                           s.service_warnings + s.policy->warnings.size()},
+                           s.health_problems.size() + s.service_warnings + s.policy->warnings.size()},
           {"node_addresses", addresses},
           {"uplinks", s.uplinks},
           {"fragments", s.fragments},
@@ -214,6 +214,9 @@ ordered_json problems_view(const Snapshot& s) {
   for (const apply::Problem& problem : s.apply_problems)
     list.push_back({{"from", "maps"}, {"object", problem.object}, {"text", problem.message}});
   for (const std::string& problem : s.node_problems) list.push_back({{"from", "node"}, {"text", problem}});
+  for (const health::Problem& problem : s.health_problems)
+    list.push_back(
+        {{"from", "health"}, {"reason", problem.reason}, {"object", problem.object}, {"text", problem.text}});
   return {{"problems", list}};
 }
 

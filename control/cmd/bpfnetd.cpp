@@ -9,6 +9,7 @@
 
 #include "control/agent/agent.h"
 #include "control/agent/options.h"
+#include "control/health/listen_address.h"
 #include "loader/datapath.h"
 
 namespace {
@@ -40,6 +41,14 @@ const CLI::Validator kCidrOrPrimary(
       return cidr ? std::string() : cidr.error().message + ", nor `primary`";
     },
     "CIDR or `primary`");
+
+const CLI::Validator kListenAddress(
+    [](const std::string& text) {
+      if (text.empty()) return std::string();
+      const auto where = bpfnet::health::ListenAddress::parse(text);
+      return where ? std::string() : where.error().message;
+    },
+    "HOST:PORT");
 
 void define(CLI::App& app, Arguments& args) {
   Options& o = args.options;
@@ -81,6 +90,14 @@ void define(CLI::App& app, Arguments& args) {
          "Open NodePorts on these local addresses only; repeat; `primary`, alone: on the Node's primary "
          "IPs (default: all of them)")
       ->check(kCidrOrPrimary);
+  app.add_option("--healthz-address", o.healthz_address,
+                 "Where /healthz and /livez answer, for load balancers and kubelet; \"\": nowhere")
+      ->check(kListenAddress)
+      ->capture_default_str();
+  app.add_option("--metrics-address", o.metrics_address,
+                 "Where /metrics, /proxyMode and /configz answer; \"\": nowhere")
+      ->check(kListenAddress)
+      ->capture_default_str();
   app.add_option("--max-flows", o.max_flows, "Connections the flow table holds")
       ->check(CLI::Range(16U, 1U << 24))
       ->capture_default_str();
