@@ -80,10 +80,9 @@ Status set_clock(datapath_config& config) {
 
 /// Users speak of seconds; a tick that has begun counts as a whole one, so nothing ends early.
 void timeouts_to_ticks(datapath_config& config) {
-  for (uint32_t* timeout :
-       {&config.timeout_tcp_new, &config.timeout_tcp_established, &config.timeout_tcp_closing,
-        &config.timeout_tcp_closed, &config.timeout_udp_new, &config.timeout_udp_established,
-        &config.timeout_icmp}) {
+  for (uint32_t* timeout : {&config.timeout_tcp_new, &config.timeout_tcp_established,
+                            &config.timeout_tcp_closing, &config.timeout_tcp_closed, &config.timeout_udp_new,
+                            &config.timeout_udp_established, &config.timeout_icmp}) {
     const uint64_t ticks = (uint64_t{*timeout} * 1'000'000'000 + config.tick_ns - 1) / config.tick_ns;
     *timeout = static_cast<uint32_t>(std::min<uint64_t>(ticks, INT32_MAX));
   }

@@ -55,8 +55,8 @@ datapath_config default_config();
 
 struct DatapathOptions {
   std::string pin_dir;  ///< on a bpffs; made a bpffs when it is on none
-  /// Timeouts are seconds here, ticks in what is loaded. layout_version, tick_shift, tick_ns are set by open();
-  /// hash_seed 0: random, and kept over adoption.
+  /// Timeouts are seconds here, ticks in what is loaded. layout_version, tick_shift, tick_ns are set by
+  /// open(); hash_seed 0: random, and kept over adoption.
   datapath_config config = default_config();
   DatapathSizes sizes;
   TcMechanism tc = TcMechanism::kAuto;

@@ -5,16 +5,6 @@
 #include "bpf/stages/next_hop.h"
 #include "bpf/verdict.h"
 
-enum { LOOPBACK_IFINDEX = 1 };
-
-/* Hooks that run before the device has the packet; the others run after the stack let go of it. */
-static __always_inline bool hook_is_ingress(struct __sk_buff *ctx, const struct packet *pkt)
-{
-	if (pkt->hook == HOOK_from_host)
-		return ctx->ifindex != LOOPBACK_IFINDEX;
-	return pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink;
-}
-
 /* Marked packets are ours: egress hooks on their way let them be. */
 static __always_inline void mark_ours(struct __sk_buff *ctx)
 {

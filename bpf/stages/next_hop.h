@@ -58,6 +58,16 @@ static __always_inline enum verdict fib_find(struct __sk_buff *ctx, struct packe
 	return VERDICT_NEXT;
 }
 
+enum { LOOPBACK_IFINDEX = 1 };
+
+/* Hooks that run before the device has the packet; the others run after the stack let go of it. */
+static __always_inline bool hook_is_ingress(struct __sk_buff *ctx, const struct packet *pkt)
+{
+	if (pkt->hook == HOOK_from_host)
+		return ctx->ifindex != LOOPBACK_IFINDEX;
+	return pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink;
+}
+
 /* Looks the next hop up once more, refreshes the flow and hands the packet to the neighbour layer. The
  * packet is rewritten and marked already. */
 __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt)
@@ -83,7 +93,12 @@ __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt
 	/* On success the kernel has put the gateway into the destination, where there is one. */
 	neigh.nh_family = fib->family;
 	__builtin_memcpy(neigh.ipv6_nh, fib->ipv6_dst, sizeof(neigh.ipv6_nh));
-	pkt->code = bpf_redirect_neigh(fib->ifindex, &neigh, sizeof(neigh), 0);
+	/* What the stack sent has a route of its own already, and a packet that waits for its neighbour is sent by that
+	 * in the end (__neigh_update): the kernel must route it anew. */
+	if (hook_is_ingress(ctx, pkt))
+		pkt->code = bpf_redirect_neigh(fib->ifindex, &neigh, sizeof(neigh), 0);
+	else
+		pkt->code = bpf_redirect_neigh(fib->ifindex, NULL, 0, 0);
 	verdict = VERDICT_TO_NEXT_HOP;
 out:
 	return verdict;

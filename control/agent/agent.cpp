@@ -151,8 +151,8 @@ Status Agent::attach_node() {
 }
 
 void Agent::detach_former_uplinks() {
-  // Which devices are uplinks cannot be said while the default route is away or the Node is not read yet: what
-  // carries traffic goes on (S60).
+  // Which devices are uplinks cannot be said while the default route is away or the Node is not read yet:
+  // what carries traffic goes on (S60).
   if (!uplink_problems_.empty() || (options_.uplinks.empty() && !source_->synced())) return;
   const auto attachments = datapath_->attachments();
   if (!attachments) {

@@ -101,6 +101,19 @@ TEST_P(ServiceEdges, LocalPolicyWithoutLocalBackendIsSilentForOutsideOnly) {
   expect_all_answer(inside);
 }
 
+// The stack routes such a packet by the default gateway, whose neighbour it waits for; then ours is waited
+// for.
+TEST_P(ServiceEdges, HostReachesRemoteBackendsWhenNoNeighbourIsKnown) {
+  cluster().apply("edge", open_service("edge", 30, {backend("web-b")}).yaml());
+  for (const auto& address : {load_balancer_ip(30, family()), external_ip(30, family())}) {
+    for (const auto* protocol : kProtocols) {
+      node(0).netns().ip("neigh flush dev eth0");
+      EXPECT_TRUE(answered(ask(node(0).netns(), protocol, {address, 80}), "web-b", ip(0)))
+          << protocol << " to " << address.to_string();
+    }
+  }
+}
+
 // S34: every address the node has or gets, also on a bridge.
 TEST_P(ServiceEdges, NodePortOnAddressesThatTheNodeGetsLater) {
   cluster().apply("edge", open_service("edge", 30, {backend("web-a")}).yaml());
