@@ -56,7 +56,9 @@ Answer call(const HttpServer::Handler& handler, const Request& request) {
 
 struct HttpServer::Callbacks {
   static void connection(void* self, MHD_Connection*, void** context, MHD_ConnectionNotificationCode code) {
+    // An id, not a pointer, in the place that the library keeps for us: a listener may be gone by then.
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
+      // NOLINTNEXTLINE(performance-no-int-to-ptr)
       *context = reinterpret_cast<void*>(static_cast<HttpServer*>(self)->accepting_);
   }
 

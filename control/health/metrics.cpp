@@ -127,10 +127,10 @@ prometheus::MetricFamily make_family(const std::string& name) {
           .metric = {}};
 }
 
-void add_sample(prometheus::MetricFamily& family, std::vector<std::pair<std::string, std::string>> labels,
-                double value) {
+void add_sample(prometheus::MetricFamily& family,
+                const std::vector<std::pair<std::string, std::string>>& labels, double value) {
   prometheus::ClientMetric metric;
-  for (auto& [name, text] : labels) metric.label.push_back({std::move(name), std::move(text)});
+  for (const auto& [name, text] : labels) metric.label.push_back({name, text});
   (family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
   family.metric.push_back(std::move(metric));
 }
