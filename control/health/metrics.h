@@ -74,7 +74,7 @@ class Metrics {
 /// A family with the name, help and type of its row in the table; for collectables.
 prometheus::MetricFamily make_family(const std::string& name);
 /// Appends one sample, counter or gauge by the family's type.
-void add_sample(prometheus::MetricFamily& family, std::vector<std::pair<std::string, std::string>> labels,
-                double value);
+void add_sample(prometheus::MetricFamily& family,
+                const std::vector<std::pair<std::string, std::string>>& labels, double value);
 
 }  // namespace bpfnet::health
