@@ -259,8 +259,7 @@ Fields decode(const policy_key& key) {
 }
 
 Fields decode(const policy_entry& value) {
-  return {{"verdict", std::string(value.verdict == POLICY_ALLOW ? "allow" : "deny")},
-          {"rule", num(value.rule)}};
+  return {{"verdict", policy_verdict_label(value.verdict)}, {"rule", num(value.rule)}};
 }
 
 Fields decode(const socket_namespace& value) {

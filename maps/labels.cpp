@@ -133,6 +133,10 @@ std::string interface_kind_label(uint32_t kind) {
                  kind);
 }
 
+std::string policy_verdict_label(uint32_t verdict) {
+  return name_of({{POLICY_DENY, "deny"}, {POLICY_ALLOW, "allow"}, {POLICY_AUDIT, "audit"}}, verdict);
+}
+
 std::string identity_label(uint32_t identity) {
   return name_of({{IDENTITY_ANY, "any"},
                   {IDENTITY_HOST, "host"},

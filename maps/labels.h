@@ -40,6 +40,8 @@ std::string flow_action_label(uint32_t action);
 std::string endpoint_state_label(uint32_t state);
 /// `pod`, `uplink`, `host`, `loopback`
 std::string interface_kind_label(uint32_t kind);
+/// `deny`, `allow`, `audit`
+std::string policy_verdict_label(uint32_t verdict);
 /// `any`, `host`, `remote-node`, `world`, else the number
 std::string identity_label(uint32_t identity);
 

@@ -173,13 +173,14 @@ ordered_json policies_view(const Snapshot& s) {
   ordered_json sets = ordered_json::array();
   for (const auto& [id, set] : image.sets) {
     ordered_json entries = ordered_json::array();
-    for (const auto& [entry, rule] : set.allow)
+    for (const auto& [entry, verdict] : set.entries)
       entries.push_back({{"identity", entry.identity},
                          {"protocol", protocol_text(entry.proto)},
                          {"port", entry.port},
                          {"portBits", entry.port_bits},
-                         {"rule", rule}});
-    sets.push_back({{"id", id}, {"allow", entries}});
+                         {"verdict", maps::policy_verdict_label(verdict.verdict)},
+                         {"rule", verdict.rule}});
+    sets.push_back({{"id", id}, {"entries", entries}});
   }
   ordered_json rules = ordered_json::array();
   for (const auto& [id, rule] : image.rules)

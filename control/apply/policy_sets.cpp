@@ -14,10 +14,10 @@ constexpr uint32_t kFirstTransition = 0x80000000;
 
 PolicySets::Entries entries_of(uint32_t id, const compile::PolicySet& set) {
   PolicySets::Entries entries;
-  for (const auto& [entry, rule] : set.allow) {
+  for (const auto& [entry, verdict] : set.entries) {
     policy_entry value{};
-    value.rule = rule;
-    value.verdict = POLICY_ALLOW;
+    value.rule = verdict.rule;
+    value.verdict = verdict.verdict;
     entries[maps::make_policy_key(id, entry.identity, entry.proto, entry.port, entry.port_bits)] = value;
   }
   return entries;

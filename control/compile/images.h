@@ -122,9 +122,15 @@ struct PolicyEntry {
   auto operator<=>(const PolicyEntry&) const = default;
 };
 
+struct PolicyVerdict {
+  uint32_t rule = 0;    ///< key of PolicyImage::rules; 0: no rule's, but that none allows
+  uint8_t verdict = 0;  ///< enum policy_verdict
+  bool operator==(const PolicyVerdict&) const = default;
+};
+
+/// What no entry is about is denied, by no rule.
 struct PolicySet {
-  /// entry -> rule id (key of PolicyImage::rules)
-  std::map<PolicyEntry, uint32_t> allow;
+  std::map<PolicyEntry, PolicyVerdict> entries;
   bool operator==(const PolicySet&) const = default;
 };
 

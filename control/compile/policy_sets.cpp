@@ -24,14 +24,14 @@ bool is_covered(const PolicySet& set, uint32_t lengths, const PolicyEntry& entry
   for (const uint32_t identity : {entry.identity, static_cast<uint32_t>(IDENTITY_ANY)}) {
     const bool same_identity = identity == entry.identity;
     if (entry.proto == 0) {
-      if (!same_identity && set.allow.contains({identity, 0, 0, 0})) return true;
+      if (!same_identity && set.entries.contains({identity, 0, 0, 0})) return true;
       continue;
     }
-    if (set.allow.contains({identity, 0, 0, 0})) return true;
+    if (set.entries.contains({identity, 0, 0, 0})) return true;
     const int longest = same_identity ? entry.port_bits - 1 : entry.port_bits;
     for (int bits = 0; bits <= longest; ++bits)
       if ((lengths >> bits & 1) != 0 &&
-          set.allow.contains({identity, entry.proto, masked(entry.port, bits), static_cast<uint8_t>(bits)}))
+          set.entries.contains({identity, entry.proto, masked(entry.port, bits), static_cast<uint8_t>(bits)}))
         return true;
   }
   return false;
@@ -61,19 +61,20 @@ class Fingerprint {
 void remove_subsumed(PolicySet& set) {
   // Covering is transitive, so testing against the whole set is right while entries go.
   uint32_t lengths = 0;
-  for (const auto& [entry, rule] : set.allow) lengths |= 1U << entry.port_bits;
+  for (const auto& [entry, verdict] : set.entries) lengths |= 1U << entry.port_bits;
   std::vector<PolicyEntry> covered;
-  for (const auto& [entry, rule] : set.allow)
+  for (const auto& [entry, verdict] : set.entries)
     if (is_covered(set, lengths, entry)) covered.push_back(entry);
-  for (const PolicyEntry& entry : covered) set.allow.erase(entry);
+  for (const PolicyEntry& entry : covered) set.entries.erase(entry);
 }
 
 std::string content_digest(const PolicySet& set) {
   Fingerprint fingerprint;
-  fingerprint.add(set.allow.size());
-  for (const auto& [entry, rule] : set.allow) {
-    fingerprint.add(uint64_t{entry.identity} << 32 | rule);
-    fingerprint.add(uint64_t{entry.proto} << 24 | uint64_t{entry.port} << 8 | entry.port_bits);
+  fingerprint.add(set.entries.size());
+  for (const auto& [entry, verdict] : set.entries) {
+    fingerprint.add(uint64_t{entry.identity} << 32 | verdict.rule);
+    fingerprint.add(uint64_t{verdict.verdict} << 32 | uint64_t{entry.proto} << 24 |
+                    uint64_t{entry.port} << 8 | entry.port_bits);
   }
   return fingerprint.text();
 }
@@ -110,7 +111,8 @@ void SetBuilder::add_rule(PolicySet& set, const NetworkPolicy& policy, size_t in
   const uint32_t id = rule_id(policy, index, direction);
   const auto allow = [&](uint32_t identity, const std::vector<PortPrefix>& prefixes) {
     for (const PortPrefix& prefix : prefixes)
-      set.allow.try_emplace({identity, prefix.proto, prefix.port, prefix.bits}, id);
+      set.entries.try_emplace({identity, prefix.proto, prefix.port, prefix.bits},
+                              PolicyVerdict{id, POLICY_ALLOW});
   };
 
   // Ports that do not depend on the peer.
@@ -156,7 +158,7 @@ uint32_t SetBuilder::rule_id(const NetworkPolicy& policy, size_t index, Directio
 }
 
 uint32_t SetBuilder::intern(PolicySet set) {
-  if (set.allow.empty()) return POLICY_SET_DENY_ALL;
+  if (set.entries.empty()) return POLICY_SET_DENY_ALL;
   std::string digest = content_digest(set);
   for (;;) {
     const uint32_t id = number_of(numbers_.sets, numbers_.next_set, POLICY_SET_FIRST, digest);

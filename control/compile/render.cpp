@@ -75,6 +75,11 @@ std::string entry_text(const PolicyEntry& entry) {
   return fmt::format("{}, {} {}-{}", who, proto_text(entry.proto), entry.port, last);
 }
 
+const char* verdict_text(uint8_t verdict) {
+  if (verdict == POLICY_AUDIT) return "audit";
+  return verdict == POLICY_ALLOW ? "allow" : "deny";
+}
+
 void append_warnings(std::string& text, const std::vector<Warning>& warnings) {
   for (const Warning& each : warnings) {
     const std::string where =
@@ -135,8 +140,9 @@ std::string render(const PolicyImage& image) {
                    flags_text(entry.flags, {{CIDR_CLUSTER, "cluster"}, {CIDR_SERVICE, "service"}}));
   for (const auto& [id, set] : image.sets) {
     fmt::format_to(out, "set {}\n", id);
-    for (const auto& [entry, rule] : set.allow)
-      fmt::format_to(out, "  {}: rule {}\n", entry_text(entry), rule);
+    for (const auto& [entry, verdict] : set.entries)
+      fmt::format_to(out, "  {}: {} rule {}\n", entry_text(entry), verdict_text(verdict.verdict),
+                     verdict.rule);
   }
   for (const auto& [id, rule] : image.rules)
     fmt::format_to(out, "rule {} {} {}\n", id, rule.policy, rule.text);

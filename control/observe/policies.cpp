@@ -88,7 +88,7 @@ Result<View> policies_view(const maps::Maps& maps, const Names& names) {
     const maps::Fields fields = maps::decode(key);
     const std::string peer = identity == IDENTITY_ANY ? "anyone" : names.identity(identity);
     sets.try_emplace(set, Table({"  PEER", "PORTS", "VERDICT", "RULE"}))
-        .first->second.add({"  " + peer, ports_text(fields), entry.verdict == POLICY_ALLOW ? "allow" : "deny",
+        .first->second.add({"  " + peer, ports_text(fields), maps::policy_verdict_label(entry.verdict),
                             names.rule(entry.rule)});
     ordered_json json = maps::to_json(fields);
     json["identity_number"] = identity;

@@ -1,4 +1,4 @@
-/* Policy sets. endpoint -> {ingress set, egress set}; {set, identity, protocol, port prefix} -> rule.
+/* Policy sets. endpoint -> {ingress set, egress set}; {set, identity, protocol, port prefix} -> verdict and rule.
  * A lookup is by longest prefix: first with the peer's identity, then with IDENTITY_ANY; nothing found in a
  * set other than POLICY_SET_ALLOW_ALL is a denial. The compiler makes the entries disjoint. */
 #ifndef BPFNET_ABI_POLICY_H
@@ -41,10 +41,11 @@ ABI_ASSERT(sizeof(struct policy_key) == 16, "policy_key");
 enum policy_verdict {
 	POLICY_DENY = 0,
 	POLICY_ALLOW = 1,
+	POLICY_AUDIT = 2, /* let through, and an event tells that a policy in audit mode denies it */
 };
 
 struct policy_entry {
-	__u32 rule; /* id of the rule, see `bpfnetctl policy list` */
+	__u32 rule; /* id of the rule, see `bpfnetctl policy list`; AUDIT: the one that would deny, 0: no rule allows */
 	__u8 verdict;
 	__u8 pad[3];
 };

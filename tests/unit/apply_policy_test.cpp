@@ -31,8 +31,8 @@ const Address kWebIp = ip("10.0.0.1");
 const Address kClientIp = ip("10.0.0.2");
 
 compile::PolicySet allows(uint32_t identity) {
-  return {
-      .allow = {{PolicyEntry{.identity = identity, .proto = IPPROTO_TCP, .port = 80, .port_bits = 16}, 7}}};
+  return {.entries = {{PolicyEntry{.identity = identity, .proto = IPPROTO_TCP, .port = 80, .port_bits = 16},
+                       {7, POLICY_ALLOW}}}};
 }
 
 /// web is isolated by set `set`, which lets `client` in.
@@ -128,7 +128,8 @@ TEST_F(Policies, NewSetIsWholeBeforeTheEndpointMovesAndOldOneGoesAfterItsGrace) 
   const uint32_t epoch = record().epoch;
   auto next = image_of(17, kClientOld);
   next.sets[17]
-      .allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_UDP, .port = 53, .port_bits = 16}] = 8;
+      .entries[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_UDP, .port = 53, .port_bits = 16}] = {
+      8, POLICY_ALLOW};
   maps_.before_write = [this](const std::string&) { EXPECT_TRUE(client_allowed()); };
   EXPECT_THAT(publish(next), IsEmpty());
   EXPECT_LT(maps_.last("policies put"), maps_.first("endpoints put"));
@@ -175,7 +176,8 @@ TEST_F(Policies, SetThatDoesNotFitIsTakenBackAndTheOldOneStays) {
   auto next = image_of(17, kClientOld);
   for (uint16_t port = 81; port < 90; ++port)
     next.sets[17]
-        .allow[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_TCP, .port = port, .port_bits = 16}] = 8;
+        .entries[PolicyEntry{.identity = kClientOld, .proto = IPPROTO_TCP, .port = port, .port_bits = 16}] = {
+        8, POLICY_ALLOW};
   const Problems problems = publish(next);
   EXPECT_THAT(problems, Contains(Field(&Problem::message, HasSubstr("E2BIG"))));
   EXPECT_THAT(problems, Contains(Field(&Problem::object, "endpoint default/web")));

@@ -83,9 +83,9 @@ TEST(CompilePolicyFuzz, CompilingTwiceChangesNothingAndSetsHoldNoCoveredEntry) {
     const PolicyImage second = compile_policy(cluster.state, cluster.node, cluster.endpoints, numbers);
     ASSERT_EQ(render(first), render(second));
     for (const auto& [id, set] : first.sets) {
-      for (const auto& [entry, rule] : set.allow) {
+      for (const auto& [entry, verdict] : set.entries) {
         PolicyImage without = first;
-        without.sets[id].allow.erase(entry);
+        without.sets[id].entries.erase(entry);
         EXPECT_FALSE(set_allows(without, id, entry.identity, entry.proto, entry.port) &&
                      entry.port_bits == 16)
             << "set " << id << " allows it without this entry too\n"

@@ -25,14 +25,15 @@ std::optional<uint32_t> longest_prefix(const PolicyImage& image, const Address& 
   return found;
 }
 
-std::optional<uint32_t> find_rule(const PolicySet& set, uint32_t identity, uint8_t proto, uint16_t port) {
+std::optional<PolicyVerdict> find_entry(const PolicySet& set, uint32_t identity, uint8_t proto,
+                                        uint16_t port) {
   for (int bits = 16; bits >= 0; --bits) {
     const auto prefix = static_cast<uint16_t>(bits == 0 ? 0 : port & (0xffff << (16 - bits)));
-    const auto found = set.allow.find({identity, proto, prefix, static_cast<uint8_t>(bits)});
-    if (found != set.allow.end()) return found->second;
+    const auto found = set.entries.find({identity, proto, prefix, static_cast<uint8_t>(bits)});
+    if (found != set.entries.end()) return found->second;
   }
-  const auto any = set.allow.find({identity, 0, 0, 0});
-  return any == set.allow.end() ? std::nullopt : std::optional(any->second);
+  const auto any = set.entries.find({identity, 0, 0, 0});
+  return any == set.entries.end() ? std::nullopt : std::optional(any->second);
 }
 
 }  // namespace
@@ -48,9 +49,9 @@ bool set_allows(const PolicyImage& image, uint32_t set, uint32_t identity, uint8
   if (set == POLICY_SET_ALLOW_ALL) return true;
   if (set == POLICY_SET_DENY_ALL) return false;
   for (const uint32_t each : {identity, static_cast<uint32_t>(IDENTITY_ANY)}) {
-    if (const auto found = find_rule(image.sets.at(set), each, proto, port)) {
-      if (rule) *rule = *found;
-      return true;
+    if (const auto found = find_entry(image.sets.at(set), each, proto, port)) {
+      if (rule) *rule = found->rule;
+      return found->verdict != POLICY_DENY;
     }
   }
   return false;

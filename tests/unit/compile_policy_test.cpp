@@ -359,16 +359,18 @@ TEST_F(Policy, PodsUnderTheSamePoliciesShareOneSet) {
 
 TEST(PolicySets, EntriesThatABroaderOneCoversAreRemoved) {
   PolicySet set;
-  set.allow = {{{300, 6, 80, 16}, 1}, {{300, 6, 0, 0}, 2},     {{301, 6, 80, 16}, 3}, {{301, 17, 53, 16}, 4},
-               {{0, 17, 0, 0}, 5},    {{302, 0, 0, 0}, 6},     {{302, 6, 1, 16}, 7},  {{0, 6, 8000, 10}, 8},
-               {{0, 6, 8001, 16}, 9}, {{303, 6, 8000, 10}, 10}};
+  set.entries = {{{300, 6, 80, 16}, {1, POLICY_ALLOW}}, {{300, 6, 0, 0}, {2, POLICY_ALLOW}},
+                 {{301, 6, 80, 16}, {3, POLICY_ALLOW}}, {{301, 17, 53, 16}, {4, POLICY_ALLOW}},
+                 {{0, 17, 0, 0}, {5, POLICY_ALLOW}},    {{302, 0, 0, 0}, {6, POLICY_ALLOW}},
+                 {{302, 6, 1, 16}, {7, POLICY_ALLOW}},  {{0, 6, 8000, 10}, {8, POLICY_ALLOW}},
+                 {{0, 6, 8001, 16}, {9, POLICY_ALLOW}}, {{303, 6, 8000, 10}, {10, POLICY_ALLOW}}};
   remove_subsumed(set);
-  const std::map<PolicyEntry, uint32_t> left = {{{300, 6, 0, 0}, 2},
-                                                {{301, 6, 80, 16}, 3},
-                                                {{0, 17, 0, 0}, 5},
-                                                {{302, 0, 0, 0}, 6},
-                                                {{0, 6, 8000, 10}, 8}};
-  EXPECT_EQ(set.allow, left);
+  const std::map<PolicyEntry, PolicyVerdict> left = {{{300, 6, 0, 0}, {2, POLICY_ALLOW}},
+                                                     {{301, 6, 80, 16}, {3, POLICY_ALLOW}},
+                                                     {{0, 17, 0, 0}, {5, POLICY_ALLOW}},
+                                                     {{302, 0, 0, 0}, {6, POLICY_ALLOW}},
+                                                     {{0, 6, 8000, 10}, {8, POLICY_ALLOW}}};
+  EXPECT_EQ(set.entries, left);
 }
 
 }  // namespace
