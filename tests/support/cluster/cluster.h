@@ -157,7 +157,7 @@ struct PodOptions {
   std::string runtime_config;  ///< JSON object, e.g. {"portMappings":[...]}
   std::string args;            ///< more CNI_ARGS
   bool serve = true;           ///< an EchoServer on port 8080
-  std::map<std::string, uint16_t> ports;
+  std::vector<PodPort> ports;
 };
 
 /// A pod: a namespace that bpfnet-cni has wired, as a runtime does it.

@@ -91,15 +91,18 @@ std::string NamespaceManifest::yaml() const {
 
 std::string PodManifest::yaml() const {
   std::string text = "apiVersion: v1\nkind: Pod\n" + metadata(ns, name, labels);
+  if (terminating) text += "  deletionTimestamp: \"2026-01-01T00:00:00Z\"\n";
   text += fmt::format("spec:\n  nodeName: {}\n  hostNetwork: {}\n  containers:\n  - name: main\n", node,
                       host_network);
   if (!ports.empty()) {
     text += "    ports:\n";
-    for (const auto& [port_name, port] : ports) {
-      text += fmt::format("    - {{name: {}, containerPort: {}}}\n", port_name, port);
+    for (const auto& port : ports) {
+      text += fmt::format("    - {{name: {}, containerPort: {}, protocol: {}}}\n", port.name, port.port,
+                          port.protocol);
     }
   }
-  text += fmt::format("status:\n  phase: {}\n", ips.empty() ? "Pending" : "Running");
+  const char* by_address = ips.empty() ? "Pending" : "Running";
+  text += fmt::format("status:\n  phase: {}\n", phase.empty() ? by_address : phase);
   if (!ips.empty()) {
     text += fmt::format("  podIP: \"{}\"\n  podIPs:\n", ips.front().to_string());
     for (const auto& ip : ips) text += fmt::format("  - {{ip: \"{}\"}}\n", ip.to_string());

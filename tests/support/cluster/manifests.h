@@ -27,6 +27,12 @@ struct NamespaceManifest {
   [[nodiscard]] std::string yaml() const;
 };
 
+struct PodPort {
+  std::string name;
+  uint16_t port = 0;
+  std::string protocol = "TCP";
+};
+
 struct PodManifest {
   std::string ns = "default";
   std::string name;
@@ -34,7 +40,9 @@ struct PodManifest {
   LabelMap labels;
   std::vector<Address> ips;  ///< empty until the runtime has added it
   bool host_network = false;
-  std::map<std::string, uint16_t> ports;  ///< named container ports, TCP
+  std::vector<PodPort> ports;
+  std::string phase;         ///< empty: Running once it has addresses, else Pending
+  bool terminating = false;  ///< metadata.deletionTimestamp is set
   [[nodiscard]] std::string yaml() const;
 };
 
