@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -191,12 +192,19 @@ void Cluster::remove_pod(const std::string& name) {
   remove("pod-" + name);
 }
 
+// The agents work side by side, as those of real nodes do.
+void Cluster::on_each_node(const std::function<void(Node&)>& change) {
+  std::vector<std::future<void>> changes;
+  for (auto& node : nodes_) changes.push_back(std::async(std::launch::async, [&] { change(*node); }));
+  for (auto& each : changes) each.get();
+}
+
 void Cluster::apply(const std::string& file, const std::string& yaml) {
-  for (auto& node : nodes_) node->apply(file, yaml);
+  on_each_node([&](Node& node) { node.apply(file, yaml); });
 }
 
 void Cluster::remove(const std::string& file) {
-  for (auto& node : nodes_) node->remove_manifest(file);
+  on_each_node([&](Node& node) { node.remove_manifest(file); });
 }
 
 BackendManifest Cluster::backend(const std::string& name) {

@@ -234,6 +234,7 @@ class Cluster {
     std::string run_root;
     Fd fd;
   };
+  void on_each_node(const std::function<void(Node&)>& change);
   void write_pod(const Pod& pod, const LabelMap& labels);
   [[nodiscard]] std::string cluster_objects() const;
   ClusterOptions options_;
