@@ -191,7 +191,8 @@ void PolicyWorld::policies(const std::string& yaml) {
       }
     }
   }
-  // Each version differs from the one before, also where two mean the same: agents then tell when it is in place.
+  // Each version differs from the one before, also where two mean the same: agents then tell when it is in
+  // place.
   text += "---\n" + NamespaceManifest{"version", {{"number", std::to_string(++version_)}}}.yaml();
   cluster_.apply("policies", text);
 }
