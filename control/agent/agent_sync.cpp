@@ -127,8 +127,8 @@ void Agent::apply_source_changes() {
   Dirty dirty;
   if (ready_) {
     dirty.services = {.services = changes.services, .slices = changes.slices};
-    dirty.policy = !changes.pods.empty() || !changes.policies.empty() || !changes.namespaces.empty() ||
-                   !changes.service_cidrs.empty() || !changes.nodes.empty();
+    dirty.policy = !changes.pods.empty() || !changes.policies.empty() || !changes.cluster_policies.empty() ||
+                   !changes.namespaces.empty() || !changes.service_cidrs.empty() || !changes.nodes.empty();
     dirty.devices = !changes.nodes.empty();
   } else {
     dirty = everything();

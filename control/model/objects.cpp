@@ -16,6 +16,22 @@ std::string_view to_string(Protocol protocol) {
   return "unknown";
 }
 
+std::string_view to_string(PolicyTier tier) {
+  return tier == PolicyTier::kAdmin ? "Admin" : "Baseline";
+}
+
+std::string_view to_string(PolicyAction action) {
+  switch (action) {
+    case PolicyAction::kAccept:
+      return "Accept";
+    case PolicyAction::kDeny:
+      return "Deny";
+    case PolicyAction::kPass:
+      return "Pass";
+  }
+  return "unknown";
+}
+
 std::optional<Address> Node::address(Family family) const {
   for (const auto* addresses : {&internal_ips, &external_ips}) {
     const auto found =

@@ -175,8 +175,9 @@ struct Selector {
 struct PolicyPeer {
   std::optional<Selector> pods;
   std::optional<Selector> namespaces;
-  std::optional<Cidr> cidr;  ///< ipBlock; excludes the selectors
+  std::optional<Cidr> cidr;  ///< ipBlock, or one of networks (A9); excludes the selectors
   std::vector<Cidr> except;
+  std::optional<Selector> nodes;  ///< by the labels of Nodes: their addresses (A9); excludes all others
   bool operator==(const PolicyPeer&) const = default;
 };
 
@@ -202,8 +203,37 @@ struct NetworkPolicy {
   bool isolates_egress = false;
   std::vector<PolicyRule> ingress;
   std::vector<PolicyRule> egress;
+  bool audit = false;  ///< what it alone would deny is let through and told
   Origin origin;
   bool operator==(const NetworkPolicy&) const = default;
+};
+
+enum class PolicyTier { kAdmin, kBaseline };
+std::string_view to_string(PolicyTier tier);
+enum class PolicyAction { kAccept, kDeny, kPass };
+std::string_view to_string(PolicyAction action);
+
+struct ClusterPolicyRule {
+  std::string name;  ///< may be empty
+  PolicyAction action = PolicyAction::kDeny;
+  PolicyRule traffic;  ///< what it is about; never without peers
+  /// It holds something that is not understood (A12), whatever else `traffic` says: Accept matches nothing,
+  /// Deny and Pass deny everything.
+  bool fails_closed = false;
+  bool operator==(const ClusterPolicyRule&) const = default;
+};
+
+/// Cluster-scoped, of the group policy.networking.k8s.io.
+struct ClusterNetworkPolicy {
+  std::string name;
+  PolicyTier tier = PolicyTier::kAdmin;
+  int priority = 0;    ///< lower goes first (A4)
+  PolicyPeer subject;  ///< `namespaces`, `pods` or both (A8)
+  std::vector<ClusterPolicyRule> ingress;
+  std::vector<ClusterPolicyRule> egress;
+  bool audit = false;  ///< as in NetworkPolicy
+  Origin origin;
+  bool operator==(const ClusterNetworkPolicy&) const = default;
 };
 
 /// The wanted network state, as plain values. Sources write it, compilers read it.
@@ -214,6 +244,7 @@ struct ClusterState {
   std::map<ObjectName, Service> services;
   std::map<ObjectName, EndpointSlice> slices;
   std::map<ObjectName, NetworkPolicy> policies;
+  std::map<std::string, ClusterNetworkPolicy> cluster_policies;
   std::map<std::string, ServiceCidr> service_cidrs;
 };
 

@@ -16,6 +16,8 @@ Effect cost_of_fallback(Kind kind) {
   switch (kind) {
     case Kind::kNetworkPolicy:
       return Effect::kIsolated;
+    case Kind::kClusterNetworkPolicy:
+      return Effect::kClosed;
     case Kind::kPod:
       return Effect::kMetadataOnly;
     default:
@@ -293,6 +295,8 @@ void Catalog::publish(const Identity& identity) {
       return publish_namespaced(state_.policies, changes_.policies);
     case Kind::kServiceCidr:
       return publish(state_.service_cidrs, name.name, winner, changes_.service_cidrs);
+    case Kind::kClusterNetworkPolicy:
+      return publish(state_.cluster_policies, name.name, winner, changes_.cluster_policies);
   }
 }
 

@@ -15,6 +15,7 @@ struct Changes {
   std::set<model::ObjectName> services;
   std::set<model::ObjectName> slices;
   std::set<model::ObjectName> policies;
+  std::set<std::string> cluster_policies;
   std::set<std::string> service_cidrs;
   bool operator==(const Changes&) const = default;
   [[nodiscard]] bool empty() const { return *this == Changes{}; }

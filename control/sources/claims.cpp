@@ -15,6 +15,9 @@ class Collector {
   void operator()(const model::EndpointSlice& object) { name(Kind::kEndpointSlice, object.name); }
   void operator()(const model::ServiceCidr& object) { name(Kind::kServiceCidr, {"", object.name}); }
   void operator()(const model::NetworkPolicy& object) { name(Kind::kNetworkPolicy, object.name); }
+  void operator()(const model::ClusterNetworkPolicy& object) {
+    name(Kind::kClusterNetworkPolicy, {"", object.name});
+  }
 
   void operator()(const model::Node& node) {
     name(Kind::kNode, {"", node.name});

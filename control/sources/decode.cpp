@@ -16,7 +16,7 @@ struct KindInfo {
 };
 
 // In the order of Kind.
-constexpr std::array<KindInfo, 7> kKinds = {{
+constexpr std::array<KindInfo, 8> kKinds = {{
     {"Namespace", "v1", false},
     {"Node", "v1", false},
     {"Pod", "v1", true},
@@ -24,6 +24,7 @@ constexpr std::array<KindInfo, 7> kKinds = {{
     {"EndpointSlice", "discovery.k8s.io/v1", true},
     {"NetworkPolicy", "networking.k8s.io/v1", true},
     {"ServiceCIDR", "networking.k8s.io/v1", false},
+    {"ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha2", false},
 }};
 
 const KindInfo& info(Kind kind) {
@@ -170,6 +171,9 @@ class Decoder {
       case Kind::kServiceCidr:
         decoded.object = decode_service_cidr(root, metadata);
         break;
+      case Kind::kClusterNetworkPolicy:
+        decoded.object = decode_cluster_policy(root, metadata);
+        break;
     }
     return true;
   }
@@ -183,6 +187,7 @@ class Decoder {
     if ((kind == Kind::kService || kind == Kind::kEndpointSlice) && metadata.labels_readable && !ambiguous)
       return partial;
     if (kind == Kind::kNetworkPolicy) return closed_policy(Field(root, unused), metadata);
+    if (kind == Kind::kClusterNetworkPolicy) return closed_cluster_policy(Field(root, unused), metadata);
     if (kind == Kind::kPod && metadata.labels_readable) {
       model::Pod pod;
       pod.name = metadata.name;
@@ -220,7 +225,7 @@ class Decoder {
         name_field.refuse(fmt::format("is {}, expected lower-case letters, digits, '-'{}", quoted(*name),
                                       kind == Kind::kNamespace || kind == Kind::kService ? "" : " and '.'"));
       // A policy must isolate even if it cannot be named.
-      if (kind != Kind::kNetworkPolicy) return {};
+      if (kind != Kind::kNetworkPolicy && kind != Kind::kClusterNetworkPolicy) return {};
     }
     metadata.name.name = valid ? *name : unnamed(line);
     const size_t refusals = root.refusals();

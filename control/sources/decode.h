@@ -12,7 +12,7 @@ namespace bpfnet::sources {
 
 /// One object of the cluster; the alternatives stand in the order of Kind.
 using Object = std::variant<model::Namespace, model::Node, model::Pod, model::Service, model::EndpointSlice,
-                            model::NetworkPolicy, model::ServiceCidr>;
+                            model::NetworkPolicy, model::ServiceCidr, model::ClusterNetworkPolicy>;
 
 /// What one manifest gave. Lines are 1-based within the decoded text; origin.source is left empty.
 struct Decoded {

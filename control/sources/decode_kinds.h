@@ -24,6 +24,19 @@ model::NetworkPolicy decode_policy(const Field& root, const Metadata& metadata);
 /// What a refused policy does until it is readable: isolates, allows nothing. The selector and the directions
 /// are its own where these are readable, else every pod of the namespace and both directions.
 model::NetworkPolicy closed_policy(const Field& root, const Metadata& metadata);
+model::ClusterNetworkPolicy decode_cluster_policy(const Field& root, const Metadata& metadata);
+/// What a refused one does until it is readable: rules that cannot be read fail closed, as in A12. If tier,
+/// priority or subject cannot be read, Deny and Pass deny what they match, and nothing is accepted. Nothing
+/// if there is no rule to speak of.
+std::optional<model::ClusterNetworkPolicy> closed_cluster_policy(const Field& root, const Metadata& metadata);
+
+/// Annotation policy.bpfnet.io/mode: does it say `audit`?
+bool decode_audit(const Field& root);
+model::Selector decode_selector(const Field& field);
+/// Refuses fields of a map that are not among `known`.
+void know_all(const Field& field, std::initializer_list<std::string_view> known);
+/// As ports of containers are named.
+bool is_port_name(std::string_view name);
 
 /// `protocol`, TCP when missing.
 model::Protocol decode_protocol(const Field& field);

@@ -12,6 +12,12 @@ using model::PolicyRule;
 using model::Selector;
 using model::SelectorOperator;
 
+void know_spec(const Field& spec) {
+  know_all(spec, {"podSelector", "policyTypes", "ingress", "egress"});
+}
+
+}  // namespace
+
 // A misspelt `from` would leave a rule that allows everybody: within a policy every field must be known.
 void know_all(const Field& field, std::initializer_list<std::string_view> known) {
   if (!field.is_map()) return;
@@ -21,8 +27,17 @@ void know_all(const Field& field, std::initializer_list<std::string_view> known)
   });
 }
 
-void know_spec(const Field& spec) {
-  know_all(spec, {"podSelector", "policyTypes", "ingress", "egress"});
+bool is_port_name(std::string_view name) {
+  return is_dns_label(name) && name.size() <= 15 &&
+         std::ranges::any_of(name, [](char c) { return c >= 'a' && c <= 'z'; });
+}
+
+bool decode_audit(const Field& root) {
+  const Field metadata = root["metadata"];
+  const Field annotations = metadata["annotations"];
+  const Field mode = annotations["policy.bpfnet.io/mode"];
+  if (metadata.has_duplicate_keys()) return false;
+  return mode.lenient().one_of({"enforce", "audit"}) == 1;
 }
 
 Selector decode_selector(const Field& field) {
@@ -63,6 +78,8 @@ Selector decode_selector(const Field& field) {
   });
   return selector;
 }
+
+namespace {
 
 void decode_ip_block(const Field& block, PolicyPeer& peer) {
   know_all(block, {"cidr", "except"});
@@ -106,9 +123,7 @@ PolicyPort decode_policy_port(const Field& item) {
     port.port = static_cast<uint16_t>(number.integer(1, 65535).value_or(0));
   } else if (const auto name = number.string()) {
     port.name = *name;
-    const bool valid = is_dns_label(*name) && name->size() <= 15 &&
-                       std::ranges::any_of(*name, [](char c) { return c >= 'a' && c <= 'z'; });
-    if (!valid)
+    if (!is_port_name(*name))
       number.refuse(fmt::format("is {}, expected a number from 1 to 65535 or a port name", number.shown()));
   }
   if (const auto value = end.integer(1, 65535)) {
@@ -160,6 +175,7 @@ void decode_types(const Field& spec, NetworkPolicy& policy) {
 NetworkPolicy decode_policy(const Field& root, const Metadata& metadata) {
   NetworkPolicy policy;
   policy.name = metadata.name;
+  policy.audit = decode_audit(root);
   const Field spec = root["spec"];
   know_spec(spec);
   policy.pods = decode_selector(spec["podSelector"]);
@@ -172,6 +188,7 @@ NetworkPolicy decode_policy(const Field& root, const Metadata& metadata) {
 NetworkPolicy closed_policy(const Field& root, const Metadata& metadata) {
   NetworkPolicy policy;
   policy.name = metadata.name;
+  policy.audit = decode_audit(root);
   policy.isolates_ingress = policy.isolates_egress = true;
   const Field spec = root["spec"];
   if (spec.has_duplicate_keys()) return policy;

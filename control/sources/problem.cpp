@@ -17,6 +17,8 @@ std::string_view consequence(Effect effect) {
       return "its last good version stays";
     case Effect::kIsolated:
       return "until then the pods it selects are isolated";
+    case Effect::kClosed:
+      return "until then it denies what it may be meant to deny and accepts nothing of what cannot be read";
     case Effect::kWithoutField:
       return "until then the object counts without this field";
     case Effect::kMetadataOnly:

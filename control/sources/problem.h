@@ -7,7 +7,16 @@
 namespace bpfnet::sources {
 
 /// The kinds of objects that a source delivers.
-enum class Kind { kNamespace, kNode, kPod, kService, kEndpointSlice, kNetworkPolicy, kServiceCidr };
+enum class Kind {
+  kNamespace,
+  kNode,
+  kPod,
+  kService,
+  kEndpointSlice,
+  kNetworkPolicy,
+  kServiceCidr,
+  kClusterNetworkPolicy
+};
 std::string_view to_string(Kind kind);
 
 /// What a mistake costs.
@@ -17,6 +26,7 @@ enum class Effect {
   kRefused,       ///< the object is not used at all
   kLastGood,      ///< the object's last good version stays in use
   kIsolated,      ///< a policy that was never good: the pods it selects are isolated, nothing is allowed
+  kClosed,        ///< a cluster policy that was never good: what it may deny is denied, the rest is left out
   kWithoutField,  ///< an object that was never good: it counts without this field
   kMetadataOnly,  ///< a pod that was never good: known by name and labels only
   kNotRead,       ///< a whole document or file could not be read; what it held before stays

@@ -38,6 +38,10 @@ inline void check_manifest(std::string_view text) {
     }
     catalog.settle();
     const model::ClusterState& state = catalog.state();
+    // A rule of a cluster policy that says about whom it is has something to say of them.
+    for (const auto& [name, policy] : state.cluster_policies)
+      for (const auto* rules : {&policy.ingress, &policy.egress})
+        for (const auto& rule : *rules) require(rule.fails_closed || !rule.traffic.peers.empty());
     for (const auto& [name, policy] : state.policies) require(state.namespaces.contains(name.ns));
     for (const auto& [name, service] : state.services) {
       for (const auto& [other_name, other] : state.services) {
@@ -50,7 +54,8 @@ inline void check_manifest(std::string_view text) {
     for (Candidate* candidate : candidates) catalog.remove(candidate);
     catalog.settle();
     require(state.namespaces.empty() && state.nodes.empty() && state.pods.empty() && state.services.empty() &&
-            state.slices.empty() && state.policies.empty() && state.service_cidrs.empty());
+            state.slices.empty() && state.policies.empty() && state.service_cidrs.empty() &&
+            state.cluster_policies.empty());
   }
 }
 

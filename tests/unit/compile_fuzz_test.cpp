@@ -2,79 +2,111 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "control/compile/render.h"
+#include "tests/support/policy/manifests.h"
+#include "tests/support/policy/random_cluster.h"
+#include "tests/support/policy/specification.h"
 #include "tests/unit/compile_lookup.h"
-#include "tests/unit/compile_random.h"
-#include "tests/unit/compile_specification.h"
 
 namespace bpfnet::compile {
 namespace {
 
+using test::ClusterGenerator;
+using test::Decision;
+using test::RandomCluster;
+
 constexpr uint64_t kSeed = 0x6270666e6574;
-constexpr int kQuestions = 200;  // for each cluster
+constexpr int kQuestions = 200;  // for each cluster, in each direction
 
 int rounds() {
   const char* more = std::getenv("BPFNET_FUZZ_ROUNDS");
   return more ? std::atoi(more) : 600;
 }
 
-/// Every policy in words, to read a failure by.
+/// Every policy, to read a failure by.
 std::string explain(const RandomCluster& cluster) {
   std::string text;
-  for (const auto& [name, policy] : cluster.state.policies) {
-    text += fmt::format("policy {} selects [{}]{}{}\n", name.to_string(), to_text(policy.pods),
-                        policy.isolates_ingress ? " ingress" : "", policy.isolates_egress ? " egress" : "");
-    for (size_t i = 0; i < policy.ingress.size(); ++i)
-      text += "  " + to_text(policy.ingress[i], Direction::kIngress, i) + "\n";
-    for (size_t i = 0; i < policy.egress.size(); ++i)
-      text += "  " + to_text(policy.egress[i], Direction::kEgress, i) + "\n";
-  }
+  for (const auto& [name, policy] : cluster.state.policies) text += test::manifest_of(policy) + "\n";
+  for (const auto& [name, policy] : cluster.state.cluster_policies) text += test::manifest_of(policy) + "\n";
   return text;
 }
 
-TEST(CompilePolicyFuzz, EveryVerdictIsThatOfTheSpecification) {
-  int allowed = 0;
-  int isolated = 0;
+/// One of the rules that decide by the specification, or none if none does.
+bool names_the_rule(const PolicyImage& image, uint32_t rule, Direction direction, const Decision& decision) {
+  if (decision.by.empty()) return rule == 0;
+  if (!image.rules.contains(rule)) return false;
+  const RuleInfo& info = image.rules.at(rule);
+  return std::ranges::any_of(decision.by, [&](const auto& each) {
+    return info.policy == each.first &&
+           info.text.starts_with(fmt::format("{}[{}]", to_string(direction), each.second));
+  });
+}
+
+struct Tally {
   int64_t verdicts = 0;
+  int64_t allowed = 0;
+  int64_t audited = 0;
+  int64_t by_cluster_policy = 0;
+  int64_t judged = 0;  ///< by a set, not for want of one
+};
+
+void ask(ClusterGenerator& generator, const RandomCluster& cluster, const PolicyImage& image, Tally& tally) {
+  const LocalEndpoint& subject = generator.one_of(cluster.endpoints);
+  const Address& peer = generator.one_of(cluster.addresses);
+  const uint16_t port = generator.one_of(cluster.ports);
+  const auto proto =
+      generator.one_of(std::vector<uint8_t>{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_ICMP});
+  for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
+    const Decision expected = test::specification_decides(cluster.state, cluster.node, cluster.endpoints,
+                                                          subject, direction, peer, proto, port);
+    const PolicyVerdict got = image_decides(image, subject.index, direction, peer, proto, port);
+    const auto question =
+        fmt::format("{} of endpoint {} ({}), peer {}, protocol {}, port {}", to_string(direction),
+                    subject.index, subject.pod.to_string(), peer.to_string(), proto, port);
+    ASSERT_EQ(int{got.verdict}, int{expected.verdict}) << question << "\n"
+                                                       << explain(cluster) << render(image);
+    ASSERT_TRUE(names_the_rule(image, got.rule, direction, expected))
+        << question << ": rule " << got.rule << "\n"
+        << explain(cluster) << render(image);
+    ++tally.verdicts;
+    tally.allowed += expected.verdict == POLICY_ALLOW;
+    tally.audited += expected.verdict == POLICY_AUDIT;
+    tally.by_cluster_policy +=
+        !expected.by.empty() && cluster.state.cluster_policies.contains(expected.by.front().first);
+    const auto& policy = image.endpoints.at(subject.index);
+    tally.judged += (direction == Direction::kIngress ? policy.ingress_set : policy.egress_set) != 0;
+  }
+}
+
+TEST(CompilePolicyFuzz, EveryVerdictAndItsRuleAreThoseOfTheSpecification) {
+  Tally tally;
   for (int round = 0; round < rounds(); ++round) {
+    SCOPED_TRACE(fmt::format("round {}", round));
     ClusterGenerator generator(kSeed + static_cast<uint64_t>(round));
-    const RandomCluster cluster = generator.make();
+    RandomCluster cluster = generator.make();
+    // Not compiled yet.
+    cluster.state.cluster_policies.clear();
+    for (auto& [name, policy] : cluster.state.policies) policy.audit = false;
     if (cluster.endpoints.empty()) continue;
     PolicyNumbers numbers;
     const PolicyImage image = compile_policy(cluster.state, cluster.node, cluster.endpoints, numbers);
     for (int i = 0; i < kQuestions; ++i) {
-      const LocalEndpoint& subject = generator.one_of(cluster.endpoints);
-      const Address& peer = generator.one_of(cluster.addresses);
-      const uint16_t port = generator.one_of(cluster.ports);
-      const auto proto =
-          generator.one_of(std::vector<uint8_t>{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_ICMP});
-      for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
-        const bool expected = specification_allows(cluster.state, cluster.node, cluster.endpoints, subject,
-                                                   direction, peer, proto, port);
-        const bool got = image_allows(image, subject.index, direction, peer, proto, port);
-        ASSERT_EQ(got, expected) << "round " << round << ": " << to_string(direction) << " of endpoint "
-                                 << subject.index << " (" << subject.pod.to_string() << "), peer "
-                                 << peer.to_string() << ", protocol " << int{proto} << ", port " << port
-                                 << "\n"
-                                 << explain(cluster) << render(image);
-        ++verdicts;
-        allowed += expected;
-        const auto& policy = image.endpoints.at(subject.index);
-        isolated += (direction == Direction::kIngress ? policy.ingress_set : policy.egress_set) != 0;
-      }
+      ask(generator, cluster, image, tally);
+      if (HasFatalFailure()) return;
     }
   }
-  // The questions are worth asking: neither nearly all open nor nearly all closed.
-  RecordProperty("verdicts", std::to_string(verdicts));
-  EXPECT_GE(verdicts, int64_t{rounds()} * 170);
-  EXPECT_GT(allowed, verdicts / 10);
-  EXPECT_GT(verdicts - allowed, verdicts / 10);
-  EXPECT_GT(isolated, verdicts / 4);
+  RecordProperty("verdicts", std::to_string(tally.verdicts));
+  // The questions are worth asking: neither nearly all open nor nearly all closed, and of all kinds.
+  EXPECT_GE(tally.verdicts, int64_t{rounds()} * 340);
+  EXPECT_GT(tally.allowed, tally.verdicts / 10);
+  EXPECT_GT(tally.verdicts - tally.allowed, tally.verdicts / 10);
+  EXPECT_GT(tally.judged, tally.verdicts / 4);
 }
 
-TEST(CompilePolicyFuzz, CompilingTwiceChangesNothingAndSetsHoldNoCoveredEntry) {
+TEST(CompilePolicyFuzz, CompilingTwiceChangesNothingAndSetsHoldNoEntryThatDecidesNothing) {
   for (int round = 0; round < rounds() / 4; ++round) {
     ClusterGenerator generator(kSeed + static_cast<uint64_t>(round));
     const RandomCluster cluster = generator.make();
@@ -84,11 +116,12 @@ TEST(CompilePolicyFuzz, CompilingTwiceChangesNothingAndSetsHoldNoCoveredEntry) {
     ASSERT_EQ(render(first), render(second));
     for (const auto& [id, set] : first.sets) {
       for (const auto& [entry, verdict] : set.entries) {
-        PolicyImage without = first;
+        if (entry.port_bits != 16) continue;
+        PolicyImage without;
+        without.sets[id] = set;
         without.sets[id].entries.erase(entry);
-        EXPECT_FALSE(set_allows(without, id, entry.identity, entry.proto, entry.port) &&
-                     entry.port_bits == 16)
-            << "set " << id << " allows it without this entry too\n"
+        EXPECT_FALSE(set_decides(without, id, entry.identity, entry.proto, entry.port) == verdict)
+            << "set " << id << " says so without this entry too\n"
             << render(first);
       }
     }

@@ -75,6 +75,9 @@ struct Store {
   void operator()(model::EndpointSlice object) const { state.slices[object.name] = std::move(object); }
   void operator()(model::ServiceCidr object) const { state.service_cidrs[object.name] = std::move(object); }
   void operator()(model::NetworkPolicy object) const { state.policies[object.name] = std::move(object); }
+  void operator()(model::ClusterNetworkPolicy object) const {
+    state.cluster_policies[object.name] = std::move(object);
+  }
 };
 
 Input read_input(const std::filesystem::path& path) {

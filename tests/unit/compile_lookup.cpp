@@ -44,24 +44,32 @@ uint32_t identity_of(const PolicyImage& image, const Address& address) {
   return longest_prefix(image, address).value_or(IDENTITY_WORLD);
 }
 
+PolicyVerdict set_decides(const PolicyImage& image, uint32_t set, uint32_t identity, uint8_t proto,
+                          uint16_t port) {
+  if (set == POLICY_SET_ALLOW_ALL) return {0, POLICY_ALLOW};
+  if (set == POLICY_SET_DENY_ALL) return {0, POLICY_DENY};
+  for (const uint32_t each : {identity, static_cast<uint32_t>(IDENTITY_ANY)})
+    if (const auto found = find_entry(image.sets.at(set), each, proto, port)) return *found;
+  return {0, POLICY_DENY};
+}
+
 bool set_allows(const PolicyImage& image, uint32_t set, uint32_t identity, uint8_t proto, uint16_t port,
                 uint32_t* rule) {
-  if (set == POLICY_SET_ALLOW_ALL) return true;
-  if (set == POLICY_SET_DENY_ALL) return false;
-  for (const uint32_t each : {identity, static_cast<uint32_t>(IDENTITY_ANY)}) {
-    if (const auto found = find_entry(image.sets.at(set), each, proto, port)) {
-      if (rule) *rule = found->rule;
-      return found->verdict != POLICY_DENY;
-    }
-  }
-  return false;
+  const PolicyVerdict decided = set_decides(image, set, identity, proto, port);
+  if (rule) *rule = decided.rule;
+  return decided.verdict != POLICY_DENY;
+}
+
+PolicyVerdict image_decides(const PolicyImage& image, uint16_t index, Direction direction,
+                            const Address& peer, uint8_t proto, uint16_t port) {
+  const EndpointPolicy& endpoint = image.endpoints.at(index);
+  const uint32_t set = direction == Direction::kIngress ? endpoint.ingress_set : endpoint.egress_set;
+  return set_decides(image, set, identity_of(image, peer), proto, port);
 }
 
 bool image_allows(const PolicyImage& image, uint16_t index, Direction direction, const Address& peer,
                   uint8_t proto, uint16_t port) {
-  const EndpointPolicy& endpoint = image.endpoints.at(index);
-  const uint32_t set = direction == Direction::kIngress ? endpoint.ingress_set : endpoint.egress_set;
-  return set_allows(image, set, identity_of(image, peer), proto, port);
+  return image_decides(image, index, direction, peer, proto, port).verdict != POLICY_DENY;
 }
 
 }  // namespace bpfnet::compile

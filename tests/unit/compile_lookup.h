@@ -9,11 +9,17 @@ namespace bpfnet::compile {
 /// plainly.
 uint32_t identity_of(const PolicyImage& image, const Address& address);
 
+/// What the set says of `identity`.
+PolicyVerdict set_decides(const PolicyImage& image, uint32_t set, uint32_t identity, uint8_t proto,
+                          uint16_t port);
+
 /// True when the set lets `identity` through; `rule`, if given, is set to the rule that did.
 bool set_allows(const PolicyImage& image, uint32_t set, uint32_t identity, uint8_t proto, uint16_t port,
                 uint32_t* rule = nullptr);
 
 /// The verdict of endpoint `index` about a connection from (ingress) or to (egress) `peer`.
+PolicyVerdict image_decides(const PolicyImage& image, uint16_t index, Direction direction,
+                            const Address& peer, uint8_t proto, uint16_t port);
 bool image_allows(const PolicyImage& image, uint16_t index, Direction direction, const Address& peer,
                   uint8_t proto, uint16_t port);
 

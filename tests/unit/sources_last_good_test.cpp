@@ -48,6 +48,31 @@ TEST_F(LastGood, RefusedObjectStaysAndIsNamed) {
   EXPECT_THAT(complaints(source), IsEmpty());
 }
 
+TEST_F(LastGood, ClusterPolicyStaysAndItsChangesAreTold) {
+  const auto policy = [](const std::string& action) {
+    return "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: "
+           "fence}\n"
+           "spec: {tier: Admin, priority: 1, subject: {namespaces: {}},\n"
+           " ingress: [{action: " +
+           action + ", from: [{namespaces: {}}]}]}\n";
+  };
+  (void)source.take_changes();
+  write("a.yaml", policy("Deny"));
+  EXPECT_THAT(source.take_changes().cluster_policies, ElementsAre("fence"));
+  write("a.yaml", policy("Drop"));
+  EXPECT_EQ(source.state().cluster_policies.at("fence").ingress.at(0).action, model::PolicyAction::kDeny);
+  EXPECT_TRUE(source.take_changes().empty());
+  EXPECT_THAT(complaints(source),
+              ElementsAre("a.yaml:5: ClusterNetworkPolicy fence: spec.ingress[0].action: is Drop, expected "
+                          "Accept, Deny, Pass; its last good version stays"));
+  write("a.yaml", policy("Pass"));
+  EXPECT_EQ(source.state().cluster_policies.at("fence").ingress.at(0).action, model::PolicyAction::kPass);
+  EXPECT_THAT(source.take_changes().cluster_policies, ElementsAre("fence"));
+  directory.remove("a.yaml");
+  EXPECT_TRUE(source.poll(std::chrono::seconds(10)));
+  EXPECT_THAT(source.state().cluster_policies, IsEmpty());
+}
+
 TEST_F(LastGood, TheRestOfTheFileApplies) {
   write("a.yaml", service("web, labels: 5", "10.96.0.1") + "---\n" + service("other", "10.96.0.2"));
   EXPECT_EQ(cluster_ip(), "none");
