@@ -6,16 +6,9 @@
 
 #include "control/compile/identities.h"
 #include "control/compile/policy_text.h"
+#include "control/compile/port_map.h"
 
 namespace bpfnet::compile {
-
-/// Leading `bits` of `port` are significant; proto 0 is every protocol, bits 0 every port.
-struct PortPrefix {
-  uint8_t proto = 0;
-  uint16_t port = 0;
-  uint8_t bits = 0;
-  auto operator<=>(const PortPrefix&) const = default;
-};
 
 /// The fewest disjoint prefixes that make up first..last, both included (P7).
 std::vector<PortPrefix> split_range(uint8_t proto, uint16_t first, uint16_t last);
