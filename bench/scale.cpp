@@ -12,6 +12,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "bench/agent_run.h"
 #include "bench/bed.h"
 #include "bench/population.h"
 #include "bench/statistics.h"
@@ -36,43 +37,6 @@ struct Options {
   size_t changes = 50;
   bool json = false;
 };
-
-double milliseconds_since(steady_clock::time_point begin) {
-  return std::chrono::duration<double, std::milli>(steady_clock::now() - begin).count();
-}
-
-/// What the agent says after it has become ready, and what it then occupies.
-struct Start {
-  double until_ready_ms = 0;
-  double read_ms = 0;
-  double sync_ms = 0;
-  uint64_t writes = 0;
-  bool adopted = false;
-  double rss_mb = 0;
-  double peak_mb = 0;
-};
-
-/// A line of /proc/PID/status in MiB.
-double memory(pid_t pid, const std::string& field) {
-  std::ifstream status(fmt::format("/proc/{}/status", pid));
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(field + ":")) return std::stod(line.substr(field.size() + 1)) / 1024;
-  throw std::runtime_error(fmt::format("process {} has no {}", pid, field));
-}
-
-Start start(e2e::Node& node) {
-  const auto begin = steady_clock::now();
-  node.start();
-  Start result{.until_ready_ms = milliseconds_since(begin)};
-  const auto status = node.api("/v1/status");
-  result.read_ms = status.at("last_read_us").get<double>() / 1000;
-  result.sync_ms = status.at("first_sync_us").get<double>() / 1000;
-  result.writes = status.at("map_writes").get<uint64_t>();
-  result.adopted = status.at("adopted").get<bool>();
-  result.rss_mb = memory(node.agent().pid(), "VmRSS");
-  result.peak_mb = memory(node.agent().pid(), "VmHWM");
-  return result;
-}
 
 struct Changes {
   std::vector<double> total_ms;  ///< from before the file is written until the map shows it
@@ -111,17 +75,6 @@ Changes change_one_by_one(e2e::Node& node, const ManifestFiles& files, size_t co
   return result;
 }
 
-void print_start(const std::string& what, const Start& start) {
-  fmt::print("| {}: read and parse | {:.0f} ms |\n", what, start.read_ms);
-  fmt::print("| {}: compile and publish | {:.0f} ms, {} map writes |\n", what, start.sync_ms, start.writes);
-  fmt::print("| {}: from exec to ready | {:.0f} ms |\n", what, start.until_ready_ms);
-  fmt::print("| {}: resident memory (peak) | {:.0f} MiB ({:.0f}) |\n", what, start.rss_mb, start.peak_mb);
-}
-
-void print_times(const std::string& what, const std::vector<double>& ms) {
-  fmt::print("| {} | {:.2f} ms ({:.2f}-{:.2f}) |\n", what, median(ms), quantile(ms, 0), quantile(ms, 1));
-}
-
 int measure(const e2e::ClusterOptions& bed, const Options& options) {
   ::prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0);  // 1 us: a look is not later than it was meant to be
   fmt::print("{}\n", machine_line());
@@ -143,7 +96,7 @@ int measure(const e2e::ClusterOptions& bed, const Options& options) {
              options.services, options.endpoints, files.count(), options.per_file,
              static_cast<double>(bytes) / 1e6);
 
-  print_start("cold start", start(node));
+  print_start("cold start", start_agent(node));
   std::fflush(stdout);
   const Changes changes = change_one_by_one(node, files, options.changes);
   print_times(
@@ -155,15 +108,9 @@ int measure(const e2e::ClusterOptions& bed, const Options& options) {
   std::fflush(stdout);
 
   node.stop_agent();
-  const Start again = start(node);
+  const AgentStart again = start_agent(node);
   print_start("restart, nothing changed", again);
-  if (!again.adopted || again.writes != 0) {
-    fmt::print(stderr, "scale: the restart {} and wrote {} map entries: {}\n",
-               again.adopted ? "adopted the maps" : "did not adopt the maps", again.writes,
-               node.api("/v1/status").at("maps").dump());
-    return 1;
-  }
-  return 0;
+  return judge_restart("scale", node, again);
 }
 
 int main_(int argc, char** argv) {
