@@ -46,8 +46,22 @@ void add_cidrs(PolicyImage& image, const ClusterState& state, const NodeView& no
   }
 }
 
+/// Equal sets are one.
+uint32_t set_of(const Applicable& applicable, const model::Pod* pod, Direction direction, PolicyImage& image,
+                SetBuilder& sets, PolicyNumbers& numbers) {
+  if (applicable.isolated_by.empty()) return POLICY_SET_ALLOW_ALL;
+  const std::string key = sets.key(applicable, pod, direction).text;
+  const auto known = numbers.sets.find(key);
+  if (known != numbers.sets.end() && image.sets.contains(known->second)) return known->second;
+  PolicySet set = sets.build(applicable, pod, direction);
+  if (set.entries.empty()) return POLICY_SET_DENY_ALL;
+  const uint32_t id = number_of(numbers.sets, numbers.next_set, POLICY_SET_FIRST, key);
+  image.sets.emplace(id, std::move(set));
+  return id;
+}
+
 EndpointPolicy endpoint_policy(const LocalEndpoint& endpoint, const ClusterState& state, const NodeView& node,
-                               const PolicyImage& image, SetBuilder& sets) {
+                               PolicyImage& image, SetBuilder& sets, PolicyNumbers& numbers) {
   EndpointPolicy policy;
   policy.identity = IDENTITY_WORLD;
   for (const Address& ip : endpoint.ips) {
@@ -61,8 +75,8 @@ EndpointPolicy endpoint_policy(const LocalEndpoint& endpoint, const ClusterState
   if (pod && pod->finished()) return policy;  // P21
   const auto ingress = applicable_policies(state, endpoint.pod.ns, pod, Direction::kIngress);
   const auto egress = applicable_policies(state, endpoint.pod.ns, pod, Direction::kEgress);
-  policy.ingress_set = sets.build(ingress, pod, Direction::kIngress);
-  policy.egress_set = sets.build(egress, pod, Direction::kEgress);
+  policy.ingress_set = set_of(ingress, pod, Direction::kIngress, image, sets, numbers);
+  policy.egress_set = set_of(egress, pod, Direction::kEgress, image, sets, numbers);
   policy.isolated_by_ingress = ingress.isolated_by;
   policy.isolated_by_egress = egress.isolated_by;
   return policy;
@@ -79,9 +93,9 @@ PolicyImage compile_policy(const ClusterState& state, const NodeView& node,
   add_cidrs(image, state, node, identities);
 
   // All identities are known from here on: a set that is built now is complete.
-  SetBuilder sets(identities.all(), numbers, image);
+  SetBuilder sets(identities.all(), numbers, image.rules);
   for (const LocalEndpoint& endpoint : endpoints)
-    image.endpoints[endpoint.index] = endpoint_policy(endpoint, state, node, image, sets);
+    image.endpoints[endpoint.index] = endpoint_policy(endpoint, state, node, image, sets, numbers);
 
   image.identities = identities.texts();
   forget_unused(numbers.identities, image.identities);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "control/compile/numbers.h"
 #include "maps/abi/policy.h"
@@ -37,25 +36,6 @@ bool is_covered(const PolicySet& set, uint32_t lengths, const PolicyEntry& entry
   return false;
 }
 
-/// Two rounds of multiply and xor-shift for each word, from two seeds: 128 bits.
-class Fingerprint {
- public:
-  void add(uint64_t word) {
-    for (size_t i = 0; i < state_.size(); ++i) {
-      uint64_t& each = state_[i];
-      each = (each ^ word) * kMultipliers[i];
-      each ^= each >> 29;
-      each *= kMultipliers[1 - i];
-      each ^= each >> 32;
-    }
-  }
-  [[nodiscard]] std::string text() const { return fmt::format("{:016x}{:016x}", state_[0], state_[1]); }
-
- private:
-  static constexpr std::array<uint64_t, 2> kMultipliers = {0x9e3779b97f4a7c15, 0xd6e8feb86659fd93};
-  std::array<uint64_t, 2> state_ = {0x243f6a8885a308d3, 0x13198a2e03707344};
-};
-
 }  // namespace
 
 void remove_subsumed(PolicySet& set) {
@@ -68,41 +48,33 @@ void remove_subsumed(PolicySet& set) {
   for (const PolicyEntry& entry : covered) set.entries.erase(entry);
 }
 
-std::string content_digest(const PolicySet& set) {
-  Fingerprint fingerprint;
-  fingerprint.add(set.entries.size());
-  for (const auto& [entry, verdict] : set.entries) {
-    fingerprint.add(uint64_t{entry.identity} << 32 | verdict.rule);
-    fingerprint.add(uint64_t{verdict.verdict} << 32 | uint64_t{entry.proto} << 24 |
-                    uint64_t{entry.port} << 8 | entry.port_bits);
-  }
-  return fingerprint.text();
-}
-
-uint32_t SetBuilder::build(const Applicable& applicable, const model::Pod* pod, Direction direction) {
-  if (applicable.isolated_by.empty()) return POLICY_SET_ALLOW_ALL;
-  std::string key(to_string(direction));
+SetKey SetBuilder::key(const Applicable& applicable, const model::Pod* pod, Direction direction) {
+  SetKey key{std::string(to_string(direction)), {}};
   bool named_ports = false;
   for (const NetworkPolicy* policy : applicable.policies) {
-    key += fmt::format(" {}", fmt::ptr(policy));
-    for (const PolicyRule& rule : rules_of(*policy, direction))
+    const auto& rules = rules_of(*policy, direction);
+    for (size_t i = 0; i < rules.size(); ++i) {
+      const uint32_t id = rule_id(*policy, i, direction);
+      key.text += fmt::format(" {}", id);
+      key.rules.insert(id);
       named_ports |=
-          std::ranges::any_of(rule.ports, [](const PolicyPort& each) { return !each.name.empty(); });
+          std::ranges::any_of(rules[i].ports, [](const PolicyPort& each) { return !each.name.empty(); });
+    }
   }
   if (named_ports && pod && direction == Direction::kIngress) {
     for (const auto& port : pod->ports)
-      key += fmt::format(" {}/{}={}", escape(port.name), model::to_string(port.protocol), port.port);
+      key.text += fmt::format(" {}/{}={}", escape(port.name), model::to_string(port.protocol), port.port);
   }
-  const auto [built, is_new] = built_.try_emplace(std::move(key), POLICY_SET_DENY_ALL);
-  if (is_new) {
-    PolicySet set;
-    for (const NetworkPolicy* policy : applicable.policies)
-      for (size_t i = 0; i < rules_of(*policy, direction).size(); ++i)
-        add_rule(set, *policy, i, pod, direction);
-    remove_subsumed(set);
-    built->second = intern(std::move(set));
-  }
-  return built->second;
+  return key;
+}
+
+PolicySet SetBuilder::build(const Applicable& applicable, const model::Pod* pod, Direction direction) {
+  PolicySet set;
+  for (const NetworkPolicy* policy : applicable.policies)
+    for (size_t i = 0; i < rules_of(*policy, direction).size(); ++i)
+      add_rule(set, *policy, i, pod, direction);
+  remove_subsumed(set);
+  return set;
 }
 
 void SetBuilder::add_rule(PolicySet& set, const NetworkPolicy& policy, size_t index, const model::Pod* pod,
@@ -152,20 +124,9 @@ uint32_t SetBuilder::rule_id(const NetworkPolicy& policy, size_t index, Directio
   if (is_new) {
     RuleInfo info{policy.name.to_string(), to_text(rule, direction, index)};
     known->second = number_of(numbers_.rules, numbers_.next_rule, 1, info.policy + " " + info.text);
-    image_.rules[known->second] = std::move(info);
+    rules_[known->second] = std::move(info);
   }
   return known->second;
-}
-
-uint32_t SetBuilder::intern(PolicySet set) {
-  if (set.entries.empty()) return POLICY_SET_DENY_ALL;
-  std::string digest = content_digest(set);
-  for (;;) {
-    const uint32_t id = number_of(numbers_.sets, numbers_.next_set, POLICY_SET_FIRST, digest);
-    const auto [known, is_new] = image_.sets.try_emplace(id, set);
-    if (is_new || known->second == set) return id;
-    digest += '+';  // two different sets with one fingerprint
-  }
 }
 
 }  // namespace bpfnet::compile

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -11,30 +13,38 @@ namespace bpfnet::compile {
 /// Drops the entries that a broader one of the same set covers: they decide nothing and cost map space.
 void remove_subsumed(PolicySet& set);
 
-/// Equal contents have one digest on every node and in every run. A fingerprint, no proof of equality.
-std::string content_digest(const PolicySet& set);
+/// What decides about the contents of a set, whatever identities there are. `text` is made of numbers of
+/// rules, so it means the same after a restart.
+struct SetKey {
+  std::string text;
+  std::set<uint32_t> rules;  ///< numbers of all rules that have a part in it
+};
 
-/// Makes policy sets; equal ones are one.
+/// Makes the contents of policy sets. A set is a pure function of its key and of each identity by itself:
+/// what it says of one identity does not depend on which others there are. So a set can grow by the entries
+/// of new identities while it is in use.
 class SetBuilder {
  public:
-  SetBuilder(const std::vector<Identity>& identities, PolicyNumbers& numbers, PolicyImage& image)
-      : identities_(identities), matcher_(identities), numbers_(numbers), image_(image) {}
+  /// Rules that get a number are described in `rules`.
+  SetBuilder(const std::vector<Identity>& identities, PolicyNumbers& numbers,
+             std::map<uint32_t, RuleInfo>& rules)
+      : identities_(identities), matcher_(identities), numbers_(numbers), rules_(rules) {}
 
-  /// The id of the set that allows what `applicable` allows to (ingress) or from (egress) a pod. `pod`
-  /// resolves named ports of ingress rules; null: none can be.
-  uint32_t build(const Applicable& applicable, const model::Pod* pod, Direction direction);
+  /// `pod` resolves named ports of ingress rules; null: none can be.
+  SetKey key(const Applicable& applicable, const model::Pod* pod, Direction direction);
+  /// What `applicable` allows to (ingress) or from (egress) the pod: entries of IDENTITY_ANY and of the
+  /// builder's identities.
+  PolicySet build(const Applicable& applicable, const model::Pod* pod, Direction direction);
 
  private:
   void add_rule(PolicySet& set, const model::NetworkPolicy& policy, size_t index, const model::Pod* pod,
                 Direction direction);
   uint32_t rule_id(const model::NetworkPolicy& policy, size_t index, Direction direction);
-  uint32_t intern(PolicySet set);
 
   const std::vector<Identity>& identities_;
   PeerMatcher matcher_;
   PolicyNumbers& numbers_;
-  PolicyImage& image_;
-  std::unordered_map<std::string, uint32_t> built_;  ///< policies, direction and named ports -> set
+  std::map<uint32_t, RuleInfo>& rules_;
   std::unordered_map<const model::PolicyRule*, uint32_t> rule_ids_;
 };
 
