@@ -2,6 +2,7 @@
 
 #include <compare>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -17,19 +18,23 @@ namespace bpfnet::compile {
 /// holds its class as well.
 class PrefixSet {
  public:
-  void insert(const Cidr& cidr);
+  /// True: it was not there yet. Whoever inserts must erase as often.
+  bool insert(const Cidr& cidr);
+  /// True: nobody else wants it.
+  bool erase(const Cidr& cidr);
   [[nodiscard]] std::optional<Cidr> longest(const Address& address) const { return longest(address, 128); }
   /// The longest that covers `cidr`, itself included.
   [[nodiscard]] std::optional<Cidr> longest(const Cidr& cidr) const {
     return longest(cidr.address(), cidr.length());
   }
-  [[nodiscard]] const std::set<Cidr>& all() const { return prefixes_; }
+  [[nodiscard]] const std::map<Cidr, size_t>& all() const { return prefixes_; }
+  [[nodiscard]] bool contains(const Cidr& cidr) const { return prefixes_.contains(cidr); }
 
  private:
   [[nodiscard]] std::optional<Cidr> longest(const Address& address, int at_most) const;
 
-  std::set<Cidr> prefixes_;
-  std::set<int, std::greater<>> lengths_[2];  ///< of IPv4 and IPv6
+  std::map<Cidr, size_t> prefixes_;                   ///< how often it was inserted
+  std::map<int, size_t, std::greater<>> lengths_[2];  ///< of IPv4 and IPv6, and how many prefixes have it
 };
 
 enum class IdentityKind {
@@ -48,68 +53,54 @@ struct NamedPort {
   auto operator<=>(const NamedPort&) const = default;
 };
 
+/// Labels as they were when the identity was made: objects change under their names.
+using KeptLabels = std::shared_ptr<const model::Labels>;
+
 /// Everything a policy can ask about a peer. Two addresses with the same answers share an identity.
 struct Identity {
   IdentityKind kind = IdentityKind::kAddress;
   std::string ns;
-  const model::Labels* ns_labels = nullptr;  ///< kPod, kUnknownPod
-  const model::Labels* labels = nullptr;     ///< kPod
-  std::optional<Cidr> cidr;                  ///< class of the address; none: no policy names a prefix of it
-  std::vector<NamedPort> ports;              ///< kPod: those that egress rules name (P6), sorted
+  KeptLabels ns_labels;          ///< kPod, kUnknownPod
+  KeptLabels labels;             ///< kPod
+  std::optional<Cidr> cidr;      ///< class of the address; none: no policy names a prefix of it
+  std::vector<NamedPort> ports;  ///< kPod: those that egress rules name (P6), sorted
   uint32_t id = 0;
 };
 
-/// Who has an address.
-struct Occupant {
-  IdentityKind kind = IdentityKind::kAddress;
-  const model::Pod* pod = nullptr;  ///< kPod
-  std::string ns;                   ///< kUnknownPod
-  uint16_t endpoint = 0;
-  uint16_t flags = 0;  ///< enum address_flags
-};
-
-using Occupants = std::map<std::pair<uint16_t, Address>, Occupant>;
-
-/// Resolves every address of pods, nodes and local endpoints to the one that has it now (P14, P21): this
-/// node's own addresses, then other nodes', then local endpoints, then live pods (the running one of
-/// several).
-Occupants find_occupants(const model::ClusterState& state, const NodeView& node,
-                         const std::vector<LocalEndpoint>& endpoints, std::vector<Warning>& warnings);
-
-/// The Pod object of a local endpoint; null: not known (yet). An object that says the pod runs on another
-/// node, or without a network of its own, is not of this endpoint.
-const model::Pod* pod_of(const LocalEndpoint& endpoint, const model::ClusterState& state,
-                         const NodeView& node);
-
-/// Interns identities and numbers them.
+/// Interns identities, numbers them and counts who has them.
 class IdentityTable {
  public:
-  IdentityTable(const model::ClusterState& state, PolicyNumbers& numbers);
+  IdentityTable();
 
-  /// The identity of an address, for whoever has it.
-  uint32_t intern(const Occupant& occupant, const Address& address);
-  /// The identity of addresses in `cidr` that nobody has.
-  uint32_t intern(const Cidr& cidr);
+  /// Counts one more address or prefix that has the identity; numbers it if it is new. `text` from text_of().
+  uint32_t acquire(Identity identity, const std::string& text, PolicyNumbers& numbers);
+  void release(uint32_t id);
+  /// Removes what nobody has any more, after all of a change was acquired and released. Gives those that came
+  /// and those that went since the last call.
+  struct Turnover {
+    std::vector<Identity> born;
+    std::vector<uint32_t> dead;
+  };
+  Turnover settle();
 
   [[nodiscard]] const std::vector<Identity>& all() const { return identities_; }
   [[nodiscard]] const std::map<uint32_t, std::string>& texts() const { return texts_; }
-  [[nodiscard]] const PrefixSet& prefixes() const { return prefixes_; }
-  /// Labels of a namespace; one without an object has the name label alone (P9).
-  const model::Labels& namespace_labels(const std::string& ns);
 
  private:
-  uint32_t add(Identity identity);
-  [[nodiscard]] std::string text_of(const Identity& identity);
+  struct Entry {
+    size_t place = 0;  ///< in identities_
+    size_t users = 0;
+  };
 
-  const model::ClusterState& state_;
-  PolicyNumbers& numbers_;
-  PrefixSet prefixes_;
-  std::set<std::pair<std::string, model::Protocol>> egress_port_names_;
-  std::map<std::string, model::Labels> implied_namespaces_;
-  std::unordered_map<const model::Labels*, std::string> label_texts_;
   std::unordered_map<std::string, uint32_t> known_;
+  std::unordered_map<uint32_t, Entry> entries_;
   std::vector<Identity> identities_;
   std::map<uint32_t, std::string> texts_;
+  std::set<uint32_t> born_;
+  std::set<uint32_t> unused_;  ///< candidates: they may have been taken up again
 };
+
+/// Canonical: equal texts are one identity. `ns_labels`: text of the namespace's labels.
+std::string text_of(const Identity& identity, const std::string& ns_labels);
 
 }  // namespace bpfnet::compile

@@ -169,9 +169,10 @@ struct CidrEntry {
 /// Owned by the agent, which keeps all six members over restarts; written by compile_policy only.
 struct PolicyNumbers {
   std::map<std::string, uint32_t> identities;  ///< canonical text (kind, namespace, labels, CIDR class) -> id
-  std::map<std::string, uint32_t> sets;        ///< what decides about the contents: direction, rules, named ports -> id
-  std::map<std::string, uint32_t> rules;       ///< policy + rule text -> id
-  uint32_t next_identity = 0;                  ///< 0: not known, above all ids in the map
+  std::map<std::string, uint32_t>
+      sets;  ///< what decides about the contents: direction, rules, named ports -> id
+  std::map<std::string, uint32_t> rules;  ///< policy + rule text -> id
+  uint32_t next_identity = 0;             ///< 0: not known, above all ids in the map
   uint32_t next_set = 0;
   uint32_t next_rule = 0;
 };

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "control/compile/identities.h"
+
+namespace bpfnet::compile {
+
+/// Network and address.
+using AddressKey = std::pair<uint16_t, Address>;
+
+/// Who has an address.
+struct Occupant {
+  IdentityKind kind = IdentityKind::kAddress;
+  const model::Pod* pod = nullptr;  ///< kPod
+  std::string ns;                   ///< kUnknownPod
+  uint16_t endpoint = 0;
+  uint16_t flags = 0;  ///< enum address_flags
+};
+
+/// The Pod object of a local endpoint; null: not known (yet). An object that says the pod runs on another
+/// node, or without a network of its own, is not of this endpoint.
+const model::Pod* pod_of(const LocalEndpoint& endpoint, const model::ClusterState& state,
+                         const NodeView& node);
+
+/// Keeps in step who wants which address, at the cost of what changed. The address is had (P14, P21) by this
+/// node, then by another node, then by a local endpoint, then by a live pod (a running one, then the first by
+/// name).
+class OccupantIndex {
+ public:
+  /// Each takes up one object, new, changed or gone, and gives the addresses whose occupant may be another.
+  void update_nodes(const model::ClusterState& state, const NodeView& node, std::set<AddressKey>& touched);
+  void update_pod(const model::ClusterState& state, const model::ObjectName& name,
+                  std::set<AddressKey>& touched);
+  /// `endpoint` null: it is gone.
+  void update_endpoint(uint16_t index, const LocalEndpoint* endpoint, std::set<AddressKey>& touched);
+
+  /// Missing: nobody has it.
+  [[nodiscard]] std::optional<Occupant> occupant(const AddressKey& key, const model::ClusterState& state,
+                                                 const NodeView& node) const;
+  /// Addresses in `cidr` that somebody has, in every network.
+  void within(const Cidr& cidr, std::set<AddressKey>& found) const;
+  /// Addresses that the pod wants; none: it is not live.
+  void of_pod(const model::ObjectName& pod, std::set<AddressKey>& found) const;
+  /// Tells of addresses that several want.
+  void warn(const model::ClusterState& state, std::vector<Warning>& warnings) const;
+
+ private:
+  enum Rank { kOwnNode, kOtherNode, kEndpoint, kRunningPod, kPod };
+  struct Claim {
+    Rank rank = kPod;
+    uint16_t endpoint = 0;
+    model::ObjectName pod;
+    auto operator<=>(const Claim&) const = default;
+  };
+
+  struct PodClaim {
+    Rank rank = kPod;
+    std::vector<AddressKey> addresses;
+  };
+
+  void claim(const AddressKey& key, Claim claim, std::set<AddressKey>& touched);
+  void withdraw(const AddressKey& key, const Claim& claim, std::set<AddressKey>& touched);
+
+  std::map<AddressKey, std::set<Claim>> claims_;
+  std::map<uint16_t, size_t> networks_;  ///< and how many addresses of each are wanted
+  std::map<AddressKey, Rank> nodes_;
+  std::map<model::ObjectName, PodClaim> pods_;
+  std::map<uint16_t, LocalEndpoint> endpoints_;
+  std::set<AddressKey> contested_;
+};
+
+}  // namespace bpfnet::compile

@@ -1,0 +1,154 @@
+// The half of PolicyCompiler that is about endpoints and their sets.
+#include <algorithm>
+
+#include "control/compile/numbers.h"
+#include "control/compile/policies.h"
+#include "control/compile/policy_update.h"
+#include "maps/abi/policy.h"
+
+namespace bpfnet::compile {
+
+/// All identities are known from here on: a set that is built now is complete.
+void PolicyCompiler::derive_endpoints(Update& update) {
+  SetBuilder sets(identities_.all(), update.numbers, image_.rules);
+  std::map<uint16_t, EndpointSets> left;
+  for (const uint16_t index : update.subjects) {
+    // Left last, so that a set which stays in use does not go in between.
+    if (const auto known = endpoint_sets_.find(index); known != endpoint_sets_.end()) {
+      left[index] = std::move(known->second);
+      endpoint_sets_.erase(known);
+    }
+    image_.endpoints.erase(index);
+    if (const auto endpoint = endpoints_.find(index); endpoint != endpoints_.end())
+      derive_endpoint(update, endpoint->second, sets);
+  }
+  for (const auto& [index, keys] : left) {
+    leave_set(update, keys.ingress);
+    leave_set(update, keys.egress);
+  }
+  // What was there grows before more is there.
+  const auto& [born, dead] = update.turnover;
+  const std::set<std::string> fresh(update.fresh.begin(), update.fresh.end());
+  if (!born.empty() || !dead.empty()) {
+    SetBuilder of_born(born, update.numbers, image_.rules);
+    for (auto& [key, set] : sets_)
+      if (!fresh.contains(key)) grow_set(update, key, set, of_born);
+  }
+  for (const std::string& key : update.fresh) {
+    const auto set = sets_.find(key);
+    if (set == sets_.end()) continue;
+    const model::Pod* pod = set->second.pod ? &*set->second.pod : nullptr;
+    build_set(update, key, set->second, sets.build(set->second.applicable, pod, set->second.direction));
+  }
+  settle_endpoints();
+}
+
+void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoint, SetBuilder& sets) {
+  EndpointPolicy& policy = image_.endpoints[endpoint.index];
+  EndpointSets& keys = endpoint_sets_[endpoint.index];
+  if (endpoint.pod.name.empty()) return;  // no pod: NetworkPolicies are not about it
+  const model::Pod* pod = pod_of(endpoint, update.state, update.node);
+  if (pod && pod->finished()) return;  // P21
+  const auto ingress = applicable_policies(update.state, endpoint.pod.ns, pod, Direction::kIngress);
+  const auto egress = applicable_policies(update.state, endpoint.pod.ns, pod, Direction::kEgress);
+  keys.ingress = take_set(update, ingress, pod, Direction::kIngress, sets);
+  keys.egress = take_set(update, egress, pod, Direction::kEgress, sets);
+  policy.isolated_by_ingress = ingress.isolated_by;
+  policy.isolated_by_egress = egress.isolated_by;
+}
+
+std::string PolicyCompiler::take_set(Update& update, const Applicable& applicable, const model::Pod* pod,
+                                     Direction direction, SetBuilder& sets) {
+  if (applicable.isolated_by.empty()) return {};
+  SetKey key = sets.key(applicable, pod, direction);
+  const auto [known, is_new] = sets_.try_emplace(key.text);
+  SetInUse& set = known->second;
+  ++set.users;
+  // Objects that were replaced have left their places. A policy without rules is not in the key: the set may
+  // be shared with endpoints of other namespaces, which do not come by when it changes.
+  set.applicable = applicable;
+  std::erase_if(set.applicable.policies,
+                [&](const auto* policy) { return rules_of(*policy, direction).empty(); });
+  set.direction = direction;
+  set.pod.reset();
+  if (pod) set.pod.emplace().ports = pod->ports;
+  if (is_new) {
+    update.fresh.push_back(key.text);
+    set.rules = std::move(key.rules);
+    for (const uint32_t rule : set.rules) ++rules_[rule];
+  }
+  return known->first;
+}
+
+void PolicyCompiler::leave_set(Update& update, const std::string& key) {
+  const auto set = sets_.find(key);
+  if (set == sets_.end() || --set->second.users > 0) return;
+  for (const uint32_t rule : set->second.rules) {
+    if (const auto users = rules_.find(rule); --users->second == 0) {
+      rules_.erase(users);
+      image_.rules.erase(rule);
+    }
+  }
+  if (image_.sets.erase(set->second.id) != 0) update.delta.sets[set->second.id].clear();
+  sets_.erase(set);
+}
+
+/// A set without entries has no number: it denies all.
+void PolicyCompiler::build_set(Update& update, const std::string& key, SetInUse& set, PolicySet contents) {
+  if (contents.entries.empty()) return;
+  set.id = number_of(update.numbers.sets, update.numbers.next_set, POLICY_SET_FIRST, key);
+  image_.sets.insert_or_assign(set.id, std::move(contents));
+  update.delta.sets[set.id].clear();
+}
+
+void PolicyCompiler::grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born) {
+  const model::Pod* pod = set.pod ? &*set.pod : nullptr;
+  PolicySet added = of_born.build(set.applicable, pod, set.direction);
+  const auto held = set.id == 0 ? image_.sets.end() : image_.sets.find(set.id);
+  if (held == image_.sets.end()) return build_set(update, key, set, std::move(added));
+
+  auto& entries = held->second.entries;
+  std::set<uint32_t> changed;
+  for (const uint32_t identity : update.turnover.dead) {
+    const auto first = entries.lower_bound({identity, 0, 0, 0});
+    auto last = first;
+    while (last != entries.end() && last->first.identity == identity) ++last;
+    if (first == last) continue;
+    entries.erase(first, last);
+    changed.insert(identity);
+  }
+  // Entries of IDENTITY_ANY are built each time, and are there.
+  for (const auto& entry : added.entries)
+    if (entries.insert(entry).second) changed.insert(entry.first.identity);
+  if (changed.empty()) return;
+  auto& told = update.delta.sets[set.id];
+  told.insert(changed.begin(), changed.end());
+  if (!entries.empty()) return;
+  image_.sets.erase(held);
+  told.clear();
+}
+
+uint32_t PolicyCompiler::set_number(const std::string& key) const {
+  if (key.empty()) return POLICY_SET_ALLOW_ALL;
+  const uint32_t id = sets_.at(key).id;
+  return image_.sets.contains(id) ? id : static_cast<uint32_t>(POLICY_SET_DENY_ALL);
+}
+
+/// Which set an endpoint has depends on whether the set has any entry, its identity on its addresses.
+void PolicyCompiler::settle_endpoints() {
+  for (auto& [index, policy] : image_.endpoints) {
+    const LocalEndpoint& endpoint = endpoints_.at(index);
+    const EndpointSets& keys = endpoint_sets_.at(index);
+    policy.ingress_set = set_number(keys.ingress);
+    policy.egress_set = set_number(keys.egress);
+    policy.identity = IDENTITY_WORLD;
+    for (const Address& ip : endpoint.ips) {
+      const auto entry = image_.addresses.find({endpoint.net, ip});
+      if (entry == image_.addresses.end() || entry->second.endpoint != index) continue;
+      policy.identity = entry->second.identity;
+      break;
+    }
+  }
+}
+
+}  // namespace bpfnet::compile
