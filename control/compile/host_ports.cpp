@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "control/compile/policy_rules.h"
+#include "control/compile/port_map.h"
 #include "maps/abi/service.h"
 
 namespace bpfnet::compile {

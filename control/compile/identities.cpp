@@ -106,7 +106,8 @@ std::string text_of(const Identity& identity, const std::string& ns_labels) {
       text = "remote-node";
       break;
     case IdentityKind::kAddress:
-      return identity.cidr ? fmt::format("cidr {}", identity.cidr->to_string()) : "world";
+      text = identity.cidr ? fmt::format("cidr {}", identity.cidr->to_string()) : "world";
+      break;
   }
   if (!identity.ports.empty()) {
     text += " ports{";
@@ -115,7 +116,8 @@ std::string text_of(const Identity& identity, const std::string& ns_labels) {
                           model::to_string(port.protocol), port.port);
     text += "}";
   }
-  if (identity.cidr) text += " in " + identity.cidr->to_string();
+  for (const std::string& selector : identity.nodes) text += fmt::format(" of nodes{{{}}}", selector);
+  if (identity.cidr && identity.kind != IdentityKind::kAddress) text += " in " + identity.cidr->to_string();
   return text;
 }
 

@@ -64,6 +64,8 @@ struct Identity {
   KeptLabels labels;             ///< kPod
   std::optional<Cidr> cidr;      ///< class of the address; none: no policy names a prefix of it
   std::vector<NamedPort> ports;  ///< kPod: those that egress rules name (P6), sorted
+  /// Texts of the selectors that find a Node with this address, among those that policies have (A9).
+  std::set<std::string> nodes;
   uint32_t id = 0;
 };
 

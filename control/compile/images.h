@@ -135,8 +135,9 @@ struct PolicySet {
 };
 
 struct RuleInfo {
-  std::string policy;  ///< `default/allow-web`
+  std::string policy;  ///< `default/allow-web`; without a slash: a ClusterNetworkPolicy
   std::string text;    ///< `ingress[0]: from app=web to TCP 80`
+  std::string tier;    ///< `Admin 10`, with the priority, `NetworkPolicy` or `Baseline 10`
   bool operator==(const RuleInfo&) const = default;
 };
 
@@ -146,6 +147,10 @@ struct EndpointPolicy {
   uint32_t egress_set = 0;
   std::vector<std::string> isolated_by_ingress;  ///< policy names, for explanations
   std::vector<std::string> isolated_by_egress;
+  std::vector<std::string> audited_by_ingress;  ///< would isolate, but are in audit mode
+  std::vector<std::string> audited_by_egress;
+  std::vector<uint32_t> ingress_rules;  ///< keys of PolicyImage::rules, in the order they are tried
+  std::vector<uint32_t> egress_rules;
   bool operator==(const EndpointPolicy&) const = default;
 };
 

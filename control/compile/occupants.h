@@ -42,6 +42,8 @@ class OccupantIndex {
                                                  const NodeView& node) const;
   /// Addresses in `cidr` that somebody has, in every network.
   void within(const Cidr& cidr, std::set<AddressKey>& found) const;
+  /// This node or another has the address.
+  [[nodiscard]] bool of_node(const AddressKey& key) const { return nodes_.contains(key); }
   /// Addresses that the pod wants; none: it is not live.
   void of_pod(const model::ObjectName& pod, std::set<AddressKey>& found) const;
   /// Tells of addresses that several want.

@@ -95,6 +95,7 @@ PolicyCompiler::PolicyUse PolicyCompiler::use_of(const ClusterState& state, cons
     for (const auto& peer : rule.peers) {
       if (peer.cidr) use.prefixes.insert(*peer.cidr);
       use.prefixes.insert(peer.except.begin(), peer.except.end());
+      if (peer.nodes) use.nodes.emplace(to_text(*peer.nodes), *peer.nodes);
     }
     for (const auto& port : rule.ports)
       if (direction == Direction::kEgress && !port.name.empty())
@@ -106,8 +107,10 @@ PolicyCompiler::PolicyUse PolicyCompiler::use_of(const ClusterState& state, cons
   }
   const auto policy = name.ns.empty() ? state.cluster_policies.find(name.name) : state.cluster_policies.end();
   if (policy != state.cluster_policies.end()) {
-    for (const auto& rule : policy->second.ingress) note(rule.traffic, Direction::kIngress);
-    for (const auto& rule : policy->second.egress) note(rule.traffic, Direction::kEgress);
+    for (const auto& rule : policy->second.ingress)
+      if (!rule.fails_closed) note(rule.traffic, Direction::kIngress);
+    for (const auto& rule : policy->second.egress)
+      if (!rule.fails_closed) note(rule.traffic, Direction::kEgress);
   }
   return use;
 }
@@ -128,8 +131,18 @@ void PolicyCompiler::take_up_policy(Update& update, const ObjectName& name, Poli
       egress_ports_.erase(port);
       ports.insert(port);
     }
+  for (const auto& [text, selector] : use.nodes) {
+    auto& [held, users] = node_selectors_[text];
+    held = selector;
+    update.node_selectors |= ++users == 1;
+  }
+  for (const auto& [text, selector] : known.nodes)
+    if (--node_selectors_.at(text).second == 0) {
+      node_selectors_.erase(text);
+      update.node_selectors = true;
+    }
   known = std::move(use);
-  if (known.prefixes.empty() && known.egress_ports.empty()) policies_.erase(name);
+  if (known.empty()) policies_.erase(name);
 
   update.cidrs |= !moved.empty();
   if (first_) return;  // all addresses are identified anyway
@@ -185,10 +198,26 @@ void PolicyCompiler::take_up_endpoints(Update& update) {
 }
 
 void PolicyCompiler::take_up_nodes(Update& update) {
+  if (first_ || update.changes.nodes || update.node_selectors) classify_nodes(update);
   if (!first_ && !update.changes.nodes && same_view(node_, update.node)) return;
   occupants_.update_nodes(update.state, update.node, update.addresses);
   for (const Address& address : update.node.addresses) update.addresses.insert({0, address});  // NodePorts
   node_ = update.node;
+  update.cidrs = true;
+}
+
+void PolicyCompiler::classify_nodes(Update& update) {
+  std::map<Address, std::set<std::string>> classes;
+  for (const auto& [text, selector] : node_selectors_)
+    for (const auto& [name, node] : update.state.nodes) {
+      if (!selector.first.matches(node.labels)) continue;
+      for (const auto* ips : {&node.internal_ips, &node.external_ips})
+        for (const Address& ip : *ips) classes[ip].insert(text);
+    }
+  if (classes == node_classes_) return;
+  for (const auto* each : {&classes, &node_classes_})
+    for (const auto& [address, texts] : *each) update.addresses.insert({0, address});
+  node_classes_ = std::move(classes);
   update.cidrs = true;
 }
 
@@ -205,10 +234,12 @@ const PolicyCompiler::NamespaceLabels& PolicyCompiler::namespace_labels(const Cl
   return known->second;
 }
 
-Identity PolicyCompiler::identity_of(const Occupant& occupant, const Address& address) const {
+Identity PolicyCompiler::identity_of(const Occupant& occupant, const AddressKey& key) const {
   Identity identity;
   identity.kind = occupant.kind;
-  identity.cidr = prefixes_.longest(address);
+  identity.cidr = prefixes_.longest(key.second);
+  const auto classes = node_classes_.find(key.second);
+  if (key.first == 0 && classes != node_classes_.end()) identity.nodes = classes->second;
   if (occupant.kind == IdentityKind::kUnknownPod) identity.ns = occupant.ns;
   if (occupant.kind != IdentityKind::kPod) return identity;
   identity.ns = occupant.pod->name.ns;
@@ -235,7 +266,7 @@ void PolicyCompiler::identify(Update& update) {
       update.delta.addresses.insert(key);
       continue;
     }
-    Identity identity = identity_of(*occupant, key.second);
+    Identity identity = identity_of(*occupant, key);
     std::string ns_text;
     if (!identity.ns.empty()) {
       const NamespaceLabels& labels = namespace_labels(update.state, identity.ns);
@@ -276,6 +307,13 @@ void PolicyCompiler::place_cidrs(Update& update) {
   std::set<Cidr> all;
   for (const auto& [cidr, bits] : flags) all.insert(cidr);
   for (const auto& [cidr, users] : prefixes_.all()) all.insert(cidr);
+  // Addresses of Nodes that nobody has as far as this node knows, such as external ones.
+  std::map<Cidr, const std::set<std::string>*> node_classes;
+  for (const auto& [address, classes] : node_classes_) {
+    if (occupants_.of_node({0, address})) continue;
+    node_classes[Cidr(address, address.is_ipv4() ? 32 : 128)] = &classes;
+  }
+  for (const auto& [cidr, classes] : node_classes) all.insert(cidr);
   for (const Address& any : {Address::from_ipv4({0, 0, 0, 0}), Address()}) all.insert(Cidr(any, 0));
 
   std::map<std::pair<uint16_t, Cidr>, CidrEntry> wanted;
@@ -288,6 +326,8 @@ void PolicyCompiler::place_cidrs(Update& update) {
     }
     Identity identity;
     identity.cidr = prefixes_.longest(cidr);
+    if (const auto classes = node_classes.find(cidr); classes != node_classes.end())
+      identity.nodes = *classes->second;
     const std::string text = text_of(identity, "");
     wanted[{0, cidr}] = {identities_.acquire(std::move(identity), text, update.numbers), merged};
   }

@@ -57,6 +57,8 @@ class PolicyCompiler {
   struct PolicyUse {
     std::set<Cidr> prefixes;
     std::set<PortName> egress_ports;
+    std::map<std::string, model::Selector> nodes;  ///< by their text
+    [[nodiscard]] bool empty() const { return prefixes.empty() && egress_ports.empty() && nodes.empty(); }
   };
   struct NamespaceLabels {
     KeptLabels labels;
@@ -86,12 +88,13 @@ class PolicyCompiler {
   void take_up_namespaces(Update& update);
   void take_up_endpoints(Update& update);
   void take_up_nodes(Update& update);
+  void classify_nodes(Update& update);
   void identify(Update& update);
-  Identity identity_of(const Occupant& occupant, const Address& address) const;
+  Identity identity_of(const Occupant& occupant, const AddressKey& key) const;
   const NamespaceLabels& namespace_labels(const model::ClusterState& state, const std::string& ns);
   void place_cidrs(Update& update);
   void derive_endpoints(Update& update);
-  void derive_endpoint(Update& update, const LocalEndpoint& endpoint, SetBuilder& sets);
+  void derive_endpoint(Update& update, const LocalEndpoint& endpoint, PolicyOrder& order, SetBuilder& sets);
   std::string take_set(Update& update, const Applicable& applicable, const model::Pod* pod,
                        Direction direction, SetBuilder& sets);
   void leave_set(Update& update, const std::string& key);
@@ -107,9 +110,12 @@ class PolicyCompiler {
   OccupantIndex occupants_;
   IdentityTable identities_;
   std::map<std::string, NamespaceLabels> namespaces_;  ///< those that identities were asked for
-  std::map<model::ObjectName, PolicyUse> policies_;
+  std::map<model::ObjectName, PolicyUse> policies_;    ///< cluster policies have no namespace
   PrefixSet prefixes_;
   std::map<PortName, size_t> egress_ports_;  ///< and how many policies name each
+  std::map<std::string, std::pair<model::Selector, size_t>> node_selectors_;  ///< likewise, by their text
+  std::map<Address, std::set<std::string>>
+      node_classes_;  ///< of Nodes' addresses: the selectors that find them
   std::map<std::string, SetInUse> sets_;
   std::map<uint32_t, size_t> rules_;  ///< and how many sets have each
   std::map<uint16_t, EndpointSets> endpoint_sets_;

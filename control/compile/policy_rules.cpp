@@ -1,76 +1,71 @@
 #include "control/compile/policy_rules.h"
 
 #include <algorithm>
-#include <bit>
+
+#include "control/compile/policy_text.h"
 
 namespace bpfnet::compile {
 namespace {
 
-using model::NetworkPolicy;
 using model::PolicyPeer;
+using model::PolicyPort;
 
-bool matches_block(const PolicyPeer& peer, const Identity& identity) {
+enum class Match { kNo, kMaybe, kYes };
+
+Match matches_block(const PolicyPeer& peer, const Identity& identity) {
   // The class is the longest prefix any policy names, so it lies within the block and outside its exceptions
   // exactly if the address does (P10).
-  return identity.cidr && peer.cidr->contains(*identity.cidr) &&
-         std::ranges::none_of(peer.except, [&](const Cidr& each) { return each.contains(*identity.cidr); });
+  const bool matches =
+      identity.cidr && peer.cidr->contains(*identity.cidr) &&
+      std::ranges::none_of(peer.except, [&](const Cidr& each) { return each.contains(*identity.cidr); });
+  return matches ? Match::kYes : Match::kNo;
 }
 
-bool matches_pods(const PolicyPeer& peer, const Identity& identity, const std::string& policy_namespace) {
+Match matches_pods(const PolicyPeer& peer, const Identity& identity, const std::string& policy_namespace) {
   const bool is_pod = identity.kind == IdentityKind::kPod || identity.kind == IdentityKind::kUnknownPod;
-  if (!is_pod || (!peer.pods && !peer.namespaces)) return false;
+  if (!is_pod || (!peer.pods && !peer.namespaces)) return Match::kNo;
   if (peer.namespaces ? !peer.namespaces->matches(*identity.ns_labels) : identity.ns != policy_namespace)
-    return false;
-  if (!peer.pods || peer.pods->requirements.empty()) return true;
-  return identity.labels && peer.pods->matches(*identity.labels);
+    return Match::kNo;
+  if (!peer.pods || peer.pods->requirements.empty()) return Match::kYes;
+  if (!identity.labels) return Match::kMaybe;
+  return peer.pods->matches(*identity.labels) ? Match::kYes : Match::kNo;
 }
 
 }  // namespace
 
-std::vector<PortPrefix> split_range(uint8_t proto, uint16_t first, uint16_t last) {
-  std::vector<PortPrefix> prefixes;
-  for (uint32_t port = first; port <= last;) {
-    // The largest aligned block that starts here and does not pass the end.
-    const uint32_t aligned = port == 0 ? 1U << 16 : port & (~port + 1);
-    const uint32_t size = std::min(aligned, std::bit_floor(static_cast<uint32_t>(last) - port + 1));
-    prefixes.push_back(
-        {proto, static_cast<uint16_t>(port), static_cast<uint8_t>(16 - std::countr_zero(size))});
-    port += size;
+PortSpans numeric_ports(const std::vector<PolicyPort>& ports) {
+  if (ports.empty()) return whole_line();
+  PortSpans spans;
+  for (const PolicyPort& each : ports) {
+    if (!each.name.empty()) continue;
+    const uint16_t first = each.port.value_or(0);
+    const uint16_t last = each.port ? each.end_port.value_or(first) : uint16_t{UINT16_MAX};
+    spans.push_back(span_of(each.protocol, first, last));
   }
-  return prefixes;
+  return merged(std::move(spans));
 }
 
-std::vector<PortPrefix> prefixes_of(const model::PolicyPort& port) {
-  const auto proto = static_cast<uint8_t>(port.protocol);
-  if (!port.name.empty()) return {};
-  if (!port.port) return {{proto, 0, 0}};
-  return split_range(proto, *port.port, port.end_port.value_or(*port.port));
+bool names_ports(const std::vector<PolicyPort>& ports) {
+  return std::ranges::any_of(ports, [](const PolicyPort& each) { return !each.name.empty(); });
 }
 
-const std::vector<size_t>& PeerMatcher::match(const PolicyPeer& peer, const std::string& policy_namespace) {
+const std::vector<PeerMatcher::Matched>& PeerMatcher::match(const PolicyPeer& peer,
+                                                            const std::string& policy_namespace) {
   const auto [known, is_new] = known_.try_emplace(&peer);
-  if (is_new) {
-    for (size_t i = 0; i < identities_.size(); ++i) {
-      if (peer.cidr ? matches_block(peer, identities_[i])
-                    : matches_pods(peer, identities_[i], policy_namespace))
-        known->second.push_back(i);
+  if (!is_new) return known->second;
+  const std::string nodes = peer.nodes ? to_text(*peer.nodes) : "";
+  for (size_t i = 0; i < identities_.size(); ++i) {
+    Match match = Match::kNo;
+    if (peer.cidr) {
+      match = matches_block(peer, identities_[i]);
+    } else if (peer.nodes) {
+      match = identities_[i].nodes.contains(nodes) ? Match::kYes : Match::kNo;
+    } else {
+      match = matches_pods(peer, identities_[i], policy_namespace);
     }
+    if (match != Match::kNo) known->second.push_back({i, match == Match::kYes});
   }
   return known->second;
-}
-
-Applicable applicable_policies(const model::ClusterState& state, const std::string& ns, const model::Pod* pod,
-                               Direction direction) {
-  Applicable result;
-  for (auto each = state.policies.lower_bound({ns, ""}); each != state.policies.end() && each->first.ns == ns;
-       ++each) {
-    const NetworkPolicy& policy = each->second;
-    if (!(direction == Direction::kIngress ? policy.isolates_ingress : policy.isolates_egress)) continue;
-    const bool selects = pod ? policy.pods.matches(pod->labels) : policy.pods.requirements.empty();
-    if (selects) result.policies.push_back(&policy);
-    if (selects || !pod) result.isolated_by.push_back(policy.name.to_string());
-  }
-  return result;
 }
 
 }  // namespace bpfnet::compile

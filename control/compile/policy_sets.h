@@ -4,14 +4,13 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "control/compile/identities.h"
+#include "control/compile/policy_order.h"
 #include "control/compile/policy_rules.h"
 
 namespace bpfnet::compile {
-
-/// Drops the entries that a broader one of the same set covers: they decide nothing and cost map space.
-void remove_subsumed(PolicySet& set);
 
 /// What decides about the contents of a set, whatever identities there are. `text` is made of numbers of
 /// rules, so it means the same after a restart.
@@ -30,17 +29,14 @@ class SetBuilder {
              std::map<uint32_t, RuleInfo>& rules)
       : identities_(identities), matcher_(identities), numbers_(numbers), rules_(rules) {}
 
-  /// `pod` resolves named ports of ingress rules; null: none can be.
+  /// `pod` resolves named ports of ingress rules; null: they are not known yet.
   SetKey key(const Applicable& applicable, const model::Pod* pod, Direction direction);
-  /// What `applicable` allows to (ingress) or from (egress) the pod: entries of IDENTITY_ANY and of the
-  /// builder's identities.
+  /// What `applicable` decides about traffic to (ingress) or from (egress) the pod: entries of IDENTITY_ANY
+  /// and of the builder's identities.
   PolicySet build(const Applicable& applicable, const model::Pod* pod, Direction direction);
+  uint32_t rule_id(const AppliedRule& rule, Direction direction);
 
  private:
-  void add_rule(PolicySet& set, const model::NetworkPolicy& policy, size_t index, const model::Pod* pod,
-                Direction direction);
-  uint32_t rule_id(const model::NetworkPolicy& policy, size_t index, Direction direction);
-
   const std::vector<Identity>& identities_;
   PeerMatcher matcher_;
   PolicyNumbers& numbers_;

@@ -11,6 +11,7 @@ namespace bpfnet::compile {
 /// All identities are known from here on: a set that is built now is complete.
 void PolicyCompiler::derive_endpoints(Update& update) {
   SetBuilder sets(identities_.all(), update.numbers, image_.rules);
+  PolicyOrder order(update.state);
   std::map<uint16_t, EndpointSets> left;
   for (const uint16_t index : update.subjects) {
     // Left last, so that a set which stays in use does not go in between.
@@ -20,7 +21,7 @@ void PolicyCompiler::derive_endpoints(Update& update) {
     }
     image_.endpoints.erase(index);
     if (const auto endpoint = endpoints_.find(index); endpoint != endpoints_.end())
-      derive_endpoint(update, endpoint->second, sets);
+      derive_endpoint(update, endpoint->second, order, sets);
   }
   for (const auto& [index, keys] : left) {
     leave_set(update, keys.ingress);
@@ -43,32 +44,37 @@ void PolicyCompiler::derive_endpoints(Update& update) {
   settle_endpoints();
 }
 
-void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoint, SetBuilder& sets) {
+void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoint, PolicyOrder& order,
+                                     SetBuilder& sets) {
   EndpointPolicy& policy = image_.endpoints[endpoint.index];
   EndpointSets& keys = endpoint_sets_[endpoint.index];
-  if (endpoint.pod.name.empty()) return;  // no pod: NetworkPolicies are not about it
+  if (endpoint.pod.name.empty()) return;  // no pod: policies are not about it
   const model::Pod* pod = pod_of(endpoint, update.state, update.node);
-  if (pod && pod->finished()) return;  // P21
-  const auto ingress = applicable_policies(update.state, endpoint.pod.ns, pod, Direction::kIngress);
-  const auto egress = applicable_policies(update.state, endpoint.pod.ns, pod, Direction::kEgress);
+  if (pod && pod->finished()) return;               // P21
+  namespace_labels(update.state, endpoint.pod.ns);  // asked for: a change of them is one of its policies
+  const auto ingress = order.applicable(endpoint.pod.ns, pod, Direction::kIngress);
+  const auto egress = order.applicable(endpoint.pod.ns, pod, Direction::kEgress);
+  for (const AppliedRule& rule : ingress.rules)
+    policy.ingress_rules.push_back(sets.rule_id(rule, Direction::kIngress));
+  for (const AppliedRule& rule : egress.rules)
+    policy.egress_rules.push_back(sets.rule_id(rule, Direction::kEgress));
   keys.ingress = take_set(update, ingress, pod, Direction::kIngress, sets);
   keys.egress = take_set(update, egress, pod, Direction::kEgress, sets);
   policy.isolated_by_ingress = ingress.isolated_by;
   policy.isolated_by_egress = egress.isolated_by;
+  policy.audited_by_ingress = ingress.audited_by;
+  policy.audited_by_egress = egress.audited_by;
 }
 
 std::string PolicyCompiler::take_set(Update& update, const Applicable& applicable, const model::Pod* pod,
                                      Direction direction, SetBuilder& sets) {
-  if (applicable.isolated_by.empty()) return {};
+  if (applicable.empty()) return {};
   SetKey key = sets.key(applicable, pod, direction);
   const auto [known, is_new] = sets_.try_emplace(key.text);
   SetInUse& set = known->second;
   ++set.users;
-  // Objects that were replaced have left their places. A policy without rules is not in the key: the set may
-  // be shared with endpoints of other namespaces, which do not come by when it changes.
+  // Objects that were replaced have left their places.
   set.applicable = applicable;
-  std::erase_if(set.applicable.policies,
-                [&](const auto* policy) { return rules_of(*policy, direction).empty(); });
   set.direction = direction;
   set.pod.reset();
   if (pod) set.pod.emplace().ports = pod->ports;

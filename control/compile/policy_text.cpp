@@ -64,6 +64,7 @@ std::string to_text(const model::PolicyPeer& peer) {
     }
     return text;
   }
+  if (peer.nodes) return peer.nodes->requirements.empty() ? "all nodes" : "nodes " + to_text(*peer.nodes);
   std::string text = "all pods";
   if (peer.pods && !peer.pods->requirements.empty()) text = "pods " + to_text(*peer.pods);
   if (peer.namespaces)
@@ -81,12 +82,31 @@ std::string to_text(const model::PolicyPort& port) {
   return fmt::format("{} {}", proto, *port.port);
 }
 
-std::string to_text(const model::PolicyRule& rule, Direction direction, size_t index) {
-  const auto text_of = [](const auto& each) { return to_text(each); };
+namespace {
+
+/// `from pods app=web to TCP 80`
+std::string traffic_text(const model::PolicyRule& rule, Direction direction) {
+  const auto text_of = [](const auto& each) { return compile::to_text(each); };
   const std::string peers = rule.peers.empty() ? "anywhere" : join_texts(rule.peers, " or ", text_of);
   const std::string ports = rule.ports.empty() ? "any port" : join_texts(rule.ports, ", ", text_of);
-  if (direction == Direction::kIngress) return fmt::format("ingress[{}]: from {} to {}", index, peers, ports);
-  return fmt::format("egress[{}]: to {} on {}", index, peers, ports);
+  if (direction == Direction::kIngress) return fmt::format("from {} to {}", peers, ports);
+  return fmt::format("to {} on {}", peers, ports);
+}
+
+}  // namespace
+
+std::string to_text(const model::PolicyRule& rule, Direction direction, size_t index) {
+  return fmt::format("{}[{}]: {}", to_string(direction), index, traffic_text(rule, direction));
+}
+
+std::string to_text(const model::ClusterPolicyRule& rule, Direction direction, size_t index) {
+  std::string text = fmt::format("{}[{}]", to_string(direction), index);
+  if (!rule.name.empty()) text += " " + escape(rule.name);
+  if (rule.fails_closed) {
+    const bool accept = rule.action == model::PolicyAction::kAccept;
+    return text + (accept ? ": Accept nothing" : ": Deny everything") + " (not understood)";
+  }
+  return fmt::format("{}: {} {}", text, model::to_string(rule.action), traffic_text(rule.traffic, direction));
 }
 
 std::string to_text(const model::Labels& labels) {

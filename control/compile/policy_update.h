@@ -18,6 +18,7 @@ struct PolicyCompiler::Update {
   bool all_subjects = false;           ///< other policies for every endpoint
   std::vector<std::string> fresh{};    ///< keys of sets that are to be built, in the order of their numbers
   bool cidrs = false;                  ///< other prefixes or ranges
+  bool node_selectors = false;         ///< other selectors of nodes
   IdentityTable::Turnover turnover{};
 };
 

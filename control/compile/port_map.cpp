@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <optional>
 
 #include "maps/abi/policy.h"
@@ -117,10 +118,24 @@ class Compressor {
 
   void place(const Node& node, PortPrefix prefix, std::optional<PolicyVerdict> inherited) {
     // Below a prefix there is no way back to `otherwise`, but a verdict says the same.
-    if (!node.candidates.contains(inherited) && !node.candidates.verdicts.empty()) {
-      inherited = node.candidates.verdicts.front();
-      prefixes_.push_back({prefix, *inherited});
-    }
+    if (node.candidates.contains(inherited) || node.candidates.verdicts.empty())
+      return place_halves(node, prefix, inherited);
+    const size_t before = prefixes_.size();
+    const PolicyVerdict verdict = node.candidates.verdicts.front();
+    prefixes_.push_back({prefix, verdict});
+    place_halves(node, prefix, verdict);
+    if (inherited || node.halves.empty()) return;
+    // Exceptions are hard to read: only where they save something.
+    const auto begin = prefixes_.begin() + static_cast<ptrdiff_t>(before);
+    PrefixVerdicts with_exceptions(begin, prefixes_.end());
+    prefixes_.erase(begin, prefixes_.end());
+    place_halves(node, prefix, inherited);
+    if (prefixes_.size() - before <= with_exceptions.size()) return;
+    prefixes_.resize(before);
+    prefixes_.insert(prefixes_.end(), with_exceptions.begin(), with_exceptions.end());
+  }
+
+  void place_halves(const Node& node, PortPrefix prefix, std::optional<PolicyVerdict> inherited) {
     if (node.halves.empty()) return;
     ++prefix.bits;
     place(node.halves[0], prefix, inherited);
@@ -137,6 +152,19 @@ class Compressor {
 PortSpan span_of(model::Protocol protocol, uint16_t first, uint16_t last) {
   const auto place = static_cast<uint32_t>(std::ranges::find(kProtocols, protocol) - kProtocols.begin());
   return {place * kPortsOfProtocol + first, place * kPortsOfProtocol + last};
+}
+
+std::vector<PortPrefix> split_range(uint8_t proto, uint16_t first, uint16_t last) {
+  std::vector<PortPrefix> prefixes;
+  for (uint32_t port = first; port <= last;) {
+    // The largest aligned block that starts here and does not pass the end.
+    const uint32_t aligned = port == 0 ? 1U << 16 : port & (~port + 1);
+    const uint32_t size = std::min(aligned, std::bit_floor(static_cast<uint32_t>(last) - port + 1));
+    prefixes.push_back(
+        {proto, static_cast<uint16_t>(port), static_cast<uint8_t>(16 - std::countr_zero(size))});
+    port += size;
+  }
+  return prefixes;
 }
 
 PortSpans whole_line() {

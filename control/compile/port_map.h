@@ -70,6 +70,10 @@ struct PortPrefix {
   uint8_t bits = 0;
   auto operator<=>(const PortPrefix&) const = default;
 };
+
+/// The fewest disjoint prefixes that make up first..last, both included.
+std::vector<PortPrefix> split_range(uint8_t proto, uint16_t first, uint16_t last);
+
 using PrefixVerdicts = std::vector<std::pair<PortPrefix, PolicyVerdict>>;
 
 /// Few prefixes of which the longest that holds a point gives its verdict. Where none does, `otherwise` is

@@ -86,10 +86,7 @@ TEST(CompilePolicyFuzz, EveryVerdictAndItsRuleAreThoseOfTheSpecification) {
   for (int round = 0; round < rounds(); ++round) {
     SCOPED_TRACE(fmt::format("round {}", round));
     ClusterGenerator generator(kSeed + static_cast<uint64_t>(round));
-    RandomCluster cluster = generator.make();
-    // Not compiled yet.
-    cluster.state.cluster_policies.clear();
-    for (auto& [name, policy] : cluster.state.policies) policy.audit = false;
+    const RandomCluster cluster = generator.make();
     if (cluster.endpoints.empty()) continue;
     PolicyNumbers numbers;
     const PolicyImage image = compile_policy(cluster.state, cluster.node, cluster.endpoints, numbers);
@@ -104,6 +101,8 @@ TEST(CompilePolicyFuzz, EveryVerdictAndItsRuleAreThoseOfTheSpecification) {
   EXPECT_GT(tally.allowed, tally.verdicts / 10);
   EXPECT_GT(tally.verdicts - tally.allowed, tally.verdicts / 10);
   EXPECT_GT(tally.judged, tally.verdicts / 4);
+  EXPECT_GT(tally.audited, tally.verdicts / 200);
+  EXPECT_GT(tally.by_cluster_policy, tally.verdicts / 20);
 }
 
 TEST(CompilePolicyFuzz, CompilingTwiceChangesNothingAndSetsHoldNoEntryThatDecidesNothing) {

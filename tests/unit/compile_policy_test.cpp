@@ -150,22 +150,6 @@ TEST_F(Policy, P7_RangesAreInclusive) {
     EXPECT_EQ(from("192.0.2.9", static_cast<uint16_t>(port)), allowed) << port;
 }
 
-TEST(PortRanges, P7_SplitIntoTheFewestPrefixes) {
-  EXPECT_THAT(split_range(6, 80, 80), ElementsAre(PortPrefix{6, 80, 16}));
-  EXPECT_THAT(split_range(6, 8000, 8081),
-              ElementsAre(PortPrefix{6, 8000, 10}, PortPrefix{6, 8064, 12}, PortPrefix{6, 8080, 15}));
-  EXPECT_THAT(split_range(6, 0, 65535), ElementsAre(PortPrefix{6, 0, 0}));
-  EXPECT_THAT(split_range(6, 65535, 65535), ElementsAre(PortPrefix{6, 65535, 16}));
-  for (const auto& [first, last] : {std::pair{1, 65535}, {1, 65534}, {1023, 1025}, {7, 50000}}) {
-    std::vector<int> hits(65536);
-    for (const auto& prefix : split_range(6, static_cast<uint16_t>(first), static_cast<uint16_t>(last)))
-      for (int port = prefix.port; port < prefix.port + (1 << (16 - prefix.bits)); ++port)
-        ++hits[static_cast<size_t>(port)];
-    for (int port = 0; port < 65536; ++port)
-      ASSERT_EQ(hits[static_cast<size_t>(port)], port >= first && port <= last ? 1 : 0) << port;
-  }
-}
-
 TEST_F(Policy, P8_WhereASelectorLooks) {
   add_policy("same", {{{pods(app("client"))}, {}}});
   EXPECT_TRUE(from("10.0.2.1", 80));
@@ -355,22 +339,6 @@ TEST_F(Policy, PodsUnderTheSamePoliciesShareOneSet) {
             static_cast<uint16_t>(10 + i));
   add_policy("sel", {{{pods(app("client"))}, {tcp(80)}}});
   EXPECT_EQ(compile().sets.size(), 1U);
-}
-
-TEST(PolicySets, EntriesThatABroaderOneCoversAreRemoved) {
-  PolicySet set;
-  set.entries = {{{300, 6, 80, 16}, {1, POLICY_ALLOW}}, {{300, 6, 0, 0}, {2, POLICY_ALLOW}},
-                 {{301, 6, 80, 16}, {3, POLICY_ALLOW}}, {{301, 17, 53, 16}, {4, POLICY_ALLOW}},
-                 {{0, 17, 0, 0}, {5, POLICY_ALLOW}},    {{302, 0, 0, 0}, {6, POLICY_ALLOW}},
-                 {{302, 6, 1, 16}, {7, POLICY_ALLOW}},  {{0, 6, 8000, 10}, {8, POLICY_ALLOW}},
-                 {{0, 6, 8001, 16}, {9, POLICY_ALLOW}}, {{303, 6, 8000, 10}, {10, POLICY_ALLOW}}};
-  remove_subsumed(set);
-  const std::map<PolicyEntry, PolicyVerdict> left = {{{300, 6, 0, 0}, {2, POLICY_ALLOW}},
-                                                     {{301, 6, 80, 16}, {3, POLICY_ALLOW}},
-                                                     {{0, 17, 0, 0}, {5, POLICY_ALLOW}},
-                                                     {{302, 0, 0, 0}, {6, POLICY_ALLOW}},
-                                                     {{0, 6, 8000, 10}, {8, POLICY_ALLOW}}};
-  EXPECT_EQ(set.entries, left);
 }
 
 }  // namespace

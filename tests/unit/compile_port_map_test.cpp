@@ -50,6 +50,22 @@ PolicyVerdict lookup(const PrefixVerdicts& prefixes, const PortMap& otherwise, u
   return found;
 }
 
+TEST(PortRanges, SplitIntoTheFewestPrefixes) {
+  EXPECT_THAT(split_range(6, 80, 80), ElementsAre(PortPrefix{6, 80, 16}));
+  EXPECT_THAT(split_range(6, 8000, 8081),
+              ElementsAre(PortPrefix{6, 8000, 10}, PortPrefix{6, 8064, 12}, PortPrefix{6, 8080, 15}));
+  EXPECT_THAT(split_range(6, 0, 65535), ElementsAre(PortPrefix{6, 0, 0}));
+  EXPECT_THAT(split_range(6, 65535, 65535), ElementsAre(PortPrefix{6, 65535, 16}));
+  for (const auto& [first, last] : {std::pair{1, 65535}, {1, 65534}, {1023, 1025}, {7, 50000}}) {
+    std::vector<int> hits(65536);
+    for (const auto& prefix : split_range(6, static_cast<uint16_t>(first), static_cast<uint16_t>(last)))
+      for (int port = prefix.port; port < prefix.port + (1 << (16 - prefix.bits)); ++port)
+        ++hits[static_cast<size_t>(port)];
+    for (int port = 0; port < 65536; ++port)
+      ASSERT_EQ(hits[static_cast<size_t>(port)], port >= first && port <= last ? 1 : 0) << port;
+  }
+}
+
 /// Only ports of TCP are allowed.
 PortMap allowing(const PortSpans& spans) {
   PortMapBuilder builder;
