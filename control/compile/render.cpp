@@ -145,7 +145,7 @@ std::string render(const PolicyImage& image) {
                      verdict.rule);
   }
   for (const auto& [id, rule] : image.rules)
-    fmt::format_to(out, "rule {} {} {}\n", id, rule.policy, rule.text);
+    fmt::format_to(out, "rule {} {} ({}) {}\n", id, rule.policy, rule.tier, rule.text);
   const auto set_text = [](uint32_t set) {
     if (set == POLICY_SET_ALLOW_ALL) return std::string("allow-all");
     return set == POLICY_SET_DENY_ALL ? std::string("deny-all") : fmt::format("set {}", set);
@@ -154,6 +154,13 @@ std::string render(const PolicyImage& image) {
     fmt::format_to(out, "endpoint {} identity {} ingress {} [{}] egress {} [{}]\n", index, endpoint.identity,
                    set_text(endpoint.ingress_set), fmt::join(endpoint.isolated_by_ingress, " "),
                    set_text(endpoint.egress_set), fmt::join(endpoint.isolated_by_egress, " "));
+    const auto order_text = [&](const char* direction, const std::vector<uint32_t>& rules,
+                                const std::vector<std::string>& audited) {
+      if (!rules.empty()) fmt::format_to(out, "  {} rules {}\n", direction, fmt::join(rules, " "));
+      if (!audited.empty()) fmt::format_to(out, "  {} audited by [{}]\n", direction, fmt::join(audited, " "));
+    };
+    order_text("ingress", endpoint.ingress_rules, endpoint.audited_by_ingress);
+    order_text("egress", endpoint.egress_rules, endpoint.audited_by_egress);
   }
   append_warnings(text, image.warnings);
   return text;

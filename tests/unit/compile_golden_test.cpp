@@ -110,7 +110,8 @@ TEST_P(Golden, CompilesToTheRecordedMaps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, Golden,
-                         testing::Values("services.yaml", "services-edges.yaml", "policy.yaml"),
+                         testing::Values("services.yaml", "services-edges.yaml", "policy.yaml",
+                                         "cluster-policy.yaml"),
                          [](const auto& file) {
                            std::string name = file.param.substr(0, file.param.find('.'));
                            std::ranges::replace(name, '-', '_');

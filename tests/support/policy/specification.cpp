@@ -232,7 +232,8 @@ Decision specification_decides(const ClusterState& state, const NodeView& node,
   ask.peer_pod = pod_at_peer(ask);
   Decision enforced = decide(ask, false);
   Decision wanted = decide(ask, true);
-  if (enforced.verdict == POLICY_ALLOW && wanted.verdict == POLICY_DENY) return {POLICY_AUDIT, std::move(wanted.by)};
+  if (enforced.verdict == POLICY_ALLOW && wanted.verdict == POLICY_DENY)
+    return {POLICY_AUDIT, std::move(wanted.by)};
   return enforced;
 }
 
