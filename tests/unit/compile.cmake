@@ -1,6 +1,8 @@
 bpfnet_test(compile_services_test SOURCES compile_services_test.cpp compile_ways_in_test.cpp
           compile_host_ports_test.cpp compile_service_driver_test.cpp
   DEPS bpfnet_compile LABELS unit)
+bpfnet_test(compile_cluster_policy_test SOURCES compile_cluster_policy_test.cpp compile_lookup.cpp
+  DEPS bpfnet_compile bpfnet_sources LABELS unit)
 bpfnet_test(compile_port_map_test SOURCES compile_port_map_test.cpp DEPS bpfnet_compile LABELS unit)
 bpfnet_test(compile_policy_test SOURCES compile_policy_test.cpp compile_policy_numbers_test.cpp compile_lookup.cpp
   DEPS bpfnet_compile LABELS unit)
