@@ -86,6 +86,7 @@ class IdentityTable {
   Turnover settle();
 
   [[nodiscard]] const std::vector<Identity>& all() const { return identities_; }
+  [[nodiscard]] const Identity& at(uint32_t id) const { return identities_[entries_.at(id).place]; }
   [[nodiscard]] const std::map<uint32_t, std::string>& texts() const { return texts_; }
 
  private:

@@ -70,6 +70,7 @@ class PolicyCompiler {
     Direction direction = Direction::kIngress;
     Applicable applicable;
     std::optional<model::Pod> pod;  ///< with nothing but its ports
+    PrefixVerdicts of_itself;       ///< part of the key
     std::set<uint32_t> rules;
     size_t users = 0;
   };
@@ -77,6 +78,7 @@ class PolicyCompiler {
   struct EndpointSets {
     std::string ingress;
     std::string egress;
+    std::optional<uint32_t> self;  ///< the endpoint's own identity when they were chosen (A11)
   };
 
   void take_up_policies(Update& update);
@@ -96,7 +98,8 @@ class PolicyCompiler {
   void derive_endpoints(Update& update);
   void derive_endpoint(Update& update, const LocalEndpoint& endpoint, PolicyOrder& order, SetBuilder& sets);
   std::string take_set(Update& update, const Applicable& applicable, const model::Pod* pod,
-                       Direction direction, SetBuilder& sets);
+                       const std::optional<Identity>& self, Direction direction, SetBuilder& sets);
+  [[nodiscard]] std::optional<uint32_t> own_identity(const LocalEndpoint& endpoint) const;
   void leave_set(Update& update, const std::string& key);
   void build_set(Update& update, const std::string& key, SetInUse& set, PolicySet contents);
   void grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born);

@@ -116,15 +116,24 @@ PortMap SetContents::judge(const Parts& parts) const {
   return any_audited ? audited(in_force, judge(parts, true)) : in_force;
 }
 
+SetContents::Parts SetContents::with_everyone(Parts parts) const {
+  parts.insert(parts.end(), of_everyone_.begin(), of_everyone_.end());
+  std::ranges::sort(parts);
+  const auto rest = std::ranges::unique(parts);
+  parts.erase(rest.begin(), rest.end());
+  return parts;
+}
+
+PortMap SetContents::about(size_t identity) const {
+  const auto parts = of_identity_.find(identity);
+  return judge(with_everyone(parts == of_identity_.end() ? Parts{} : parts->second));
+}
+
 PolicySet SetContents::make() && {
   const PortMap everyone = judge(of_everyone_);
   std::map<Parts, std::vector<uint32_t>> groups;
   for (auto& [identity, parts] : of_identity_) {
-    parts.insert(parts.end(), of_everyone_.begin(), of_everyone_.end());
-    std::ranges::sort(parts);
-    const auto rest = std::ranges::unique(parts);
-    parts.erase(rest.begin(), rest.end());
-    groups[std::move(parts)].push_back(identities_[identity].id);
+    groups[with_everyone(std::move(parts))].push_back(identities_[identity].id);
   }
   PolicySet set;
   const auto put = [&](uint32_t identity, const PrefixVerdicts& prefixes) {

@@ -25,6 +25,8 @@ class SetContents {
   /// Takes the rules in the order they are tried. `id`: the rule's number.
   void add(const AppliedRule& rule, uint32_t id);
   [[nodiscard]] PolicySet make() &&;
+  /// The verdicts about one identity.
+  [[nodiscard]] PortMap about(size_t identity) const;
 
  private:
   struct OrderedRule {
@@ -42,6 +44,8 @@ class SetContents {
   void add_part(Whom whom, size_t identity, const PortSpans& ports, bool certain);
   /// The ports that the newest rule names of the destination pod `identity` (P6).
   void add_named(size_t identity, bool certain);
+  /// All parts that are about an identity, in their order.
+  [[nodiscard]] Parts with_everyone(Parts parts) const;
   [[nodiscard]] PortMap judge(const Parts& parts) const;
   [[nodiscard]] PortMap judge(const Parts& parts, bool with_audited) const;
 

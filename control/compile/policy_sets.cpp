@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "control/compile/numbers.h"
 #include "control/compile/policy_contents.h"
@@ -46,6 +47,23 @@ PolicySet SetBuilder::build(const Applicable& applicable, const model::Pod* pod,
   SetContents contents(identities_, matcher_, applicable, pod, direction);
   for (const AppliedRule& rule : applicable.rules) contents.add(rule, rule_id(rule, direction));
   return std::move(contents).make();
+}
+
+PrefixVerdicts SetBuilder::about_itself(const Applicable& applicable, const model::Pod* pod,
+                                        const Identity& self, Direction direction) {
+  Applicable of_cluster;
+  std::ranges::copy_if(applicable.rules, std::back_inserter(of_cluster.rules),
+                       [](const AppliedRule& rule) { return rule.cluster != nullptr; });
+  if (of_cluster.empty()) return {};
+  const std::vector<Identity> itself = {self};
+  PeerMatcher matcher(itself);
+  SetContents contents(itself, matcher, of_cluster, pod, direction);
+  for (const AppliedRule& rule : of_cluster.rules) contents.add(rule, rule_id(rule, direction));
+  PrefixVerdicts prefixes = to_prefixes(contents.about(0), uniform({0, POLICY_ALLOW}));
+  // An Accept is as good as nothing said, and need not set pods apart.
+  const bool all_allowed =
+      std::ranges::all_of(prefixes, [](const auto& each) { return each.second.verdict == POLICY_ALLOW; });
+  return all_allowed ? PrefixVerdicts{} : prefixes;
 }
 
 uint32_t SetBuilder::rule_id(const AppliedRule& rule, Direction direction) {

@@ -35,6 +35,10 @@ class SetBuilder {
   /// and of the builder's identities.
   PolicySet build(const Applicable& applicable, const model::Pod* pod, Direction direction);
   uint32_t rule_id(const AppliedRule& rule, Direction direction);
+  /// What cluster policies decide about a pod that reaches itself, `self`, by a service (A11): the entries of
+  /// IDENTITY_SELF. What is not among them is allowed.
+  PrefixVerdicts about_itself(const Applicable& applicable, const model::Pod* pod, const Identity& self,
+                              Direction direction);
 
  private:
   const std::vector<Identity>& identities_;

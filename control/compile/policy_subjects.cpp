@@ -1,4 +1,6 @@
 // The half of PolicyCompiler that is about endpoints and their sets.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "control/compile/numbers.h"
@@ -12,6 +14,10 @@ namespace bpfnet::compile {
 void PolicyCompiler::derive_endpoints(Update& update) {
   SetBuilder sets(identities_.all(), update.numbers, image_.rules);
   PolicyOrder order(update.state);
+  for (const auto& [index, endpoint] : endpoints_)
+    if (const auto known = endpoint_sets_.find(index);
+        known != endpoint_sets_.end() && known->second.self != own_identity(endpoint))
+      update.subjects.insert(index);
   std::map<uint16_t, EndpointSets> left;
   for (const uint16_t index : update.subjects) {
     // Left last, so that a set which stays in use does not go in between.
@@ -48,6 +54,7 @@ void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoi
                                      SetBuilder& sets) {
   EndpointPolicy& policy = image_.endpoints[endpoint.index];
   EndpointSets& keys = endpoint_sets_[endpoint.index];
+  keys.self = own_identity(endpoint);
   if (endpoint.pod.name.empty()) return;  // no pod: policies are not about it
   const model::Pod* pod = pod_of(endpoint, update.state, update.node);
   if (pod && pod->finished()) return;               // P21
@@ -58,8 +65,10 @@ void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoi
     policy.ingress_rules.push_back(sets.rule_id(rule, Direction::kIngress));
   for (const AppliedRule& rule : egress.rules)
     policy.egress_rules.push_back(sets.rule_id(rule, Direction::kEgress));
-  keys.ingress = take_set(update, ingress, pod, Direction::kIngress, sets);
-  keys.egress = take_set(update, egress, pod, Direction::kEgress, sets);
+  std::optional<Identity> self;
+  if (keys.self) self = identities_.at(*keys.self);
+  keys.ingress = take_set(update, ingress, pod, self, Direction::kIngress, sets);
+  keys.egress = take_set(update, egress, pod, self, Direction::kEgress, sets);
   policy.isolated_by_ingress = ingress.isolated_by;
   policy.isolated_by_egress = egress.isolated_by;
   policy.audited_by_ingress = ingress.audited_by;
@@ -67,9 +76,15 @@ void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoi
 }
 
 std::string PolicyCompiler::take_set(Update& update, const Applicable& applicable, const model::Pod* pod,
-                                     Direction direction, SetBuilder& sets) {
+                                     const std::optional<Identity>& self, Direction direction,
+                                     SetBuilder& sets) {
   if (applicable.empty()) return {};
   SetKey key = sets.key(applicable, pod, direction);
+  PrefixVerdicts of_itself;
+  if (self) of_itself = sets.about_itself(applicable, pod, *self, direction);
+  for (const auto& [prefix, verdict] : of_itself)
+    key.text += fmt::format(" self {}/{}/{}={}/{}", prefix.proto, prefix.port, prefix.bits, verdict.verdict,
+                            verdict.rule);
   const auto [known, is_new] = sets_.try_emplace(key.text);
   SetInUse& set = known->second;
   ++set.users;
@@ -78,6 +93,7 @@ std::string PolicyCompiler::take_set(Update& update, const Applicable& applicabl
   set.direction = direction;
   set.pod.reset();
   if (pod) set.pod.emplace().ports = pod->ports;
+  set.of_itself = std::move(of_itself);
   if (is_new) {
     update.fresh.push_back(key.text);
     set.rules = std::move(key.rules);
@@ -101,6 +117,8 @@ void PolicyCompiler::leave_set(Update& update, const std::string& key) {
 
 /// A set without entries has no number: it denies all.
 void PolicyCompiler::build_set(Update& update, const std::string& key, SetInUse& set, PolicySet contents) {
+  for (const auto& [prefix, verdict] : set.of_itself)
+    contents.entries[{IDENTITY_SELF, prefix.proto, prefix.port, prefix.bits}] = verdict;
   if (contents.entries.empty()) return;
   set.id = number_of(update.numbers.sets, update.numbers.next_set, POLICY_SET_FIRST, key);
   image_.sets.insert_or_assign(set.id, std::move(contents));
@@ -147,14 +165,18 @@ void PolicyCompiler::settle_endpoints() {
     const EndpointSets& keys = endpoint_sets_.at(index);
     policy.ingress_set = set_number(keys.ingress);
     policy.egress_set = set_number(keys.egress);
-    policy.identity = IDENTITY_WORLD;
-    for (const Address& ip : endpoint.ips) {
-      const auto entry = image_.addresses.find({endpoint.net, ip});
-      if (entry == image_.addresses.end() || entry->second.endpoint != index) continue;
-      policy.identity = entry->second.identity;
-      break;
-    }
+    policy.identity = own_identity(endpoint).value_or(IDENTITY_WORLD);
   }
+}
+
+/// Of its first address; another one may be of another class of addresses.
+std::optional<uint32_t> PolicyCompiler::own_identity(const LocalEndpoint& endpoint) const {
+  for (const Address& ip : endpoint.ips) {
+    const auto entry = image_.addresses.find({endpoint.net, ip});
+    if (entry != image_.addresses.end() && entry->second.endpoint == endpoint.index)
+      return entry->second.identity;
+  }
+  return std::nullopt;
 }
 
 }  // namespace bpfnet::compile

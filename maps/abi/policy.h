@@ -17,6 +17,7 @@ enum identity_reserved {
 	IDENTITY_HOST = 1,        /* this node's own addresses */
 	IDENTITY_REMOTE_NODE = 2,
 	IDENTITY_WORLD = 3,       /* matched by no pod, node or CIDR of a policy */
+	IDENTITY_SELF = 4,        /* in policy keys: the pod itself, by a service (A11) */
 	IDENTITY_FIRST = 256,
 };
 

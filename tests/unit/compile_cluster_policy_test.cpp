@@ -296,6 +296,33 @@ TEST_F(ClusterPolicies, Ingress) {
   }
 }
 
+TEST_F(ClusterPolicies, P22_ATerminatingPodIsSubjectAndPeerUntilItIsGone) {
+  const auto leaving = [](const std::string& ns, const std::string& pod, const std::string& address) {
+    return fmt::format(
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {}, namespace: {}, labels: {{app: {}}}, "
+        "deletionTimestamp: "
+        "\"2026-01-01T00:00:00Z\"}}, spec: {{nodeName: here}}, status: {{phase: Running, podIP: {}}}}}\n",
+        pod, ns, pod, address);
+  };
+  const auto image =
+      compile(leaving("shop", "web", "10.0.1.1") + leaving("ops", "far", "10.0.2.1") +
+              admin("ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: ops}}}]}]") +
+              plain("policyTypes: [Egress]"));
+  EXPECT_EQ(verdict(image, Direction::kIngress, "10.0.2.1", 80), "deny admin[0]");
+  EXPECT_EQ(verdict(image, Direction::kEgress, "10.0.2.1", 80), "deny");
+}
+
+TEST_F(ClusterPolicies, A11_APodThatReachesItselfByAServiceIsSubjectToClusterPoliciesAlone) {
+  const std::string deny_web =
+      admin("ingress: [{action: Deny, from: [{pods: {podSelector: {matchLabels: {app: web}}}}]}]");
+  auto image = compile(deny_web);
+  EXPECT_EQ(image_decides_itself(image, 1, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_DENY);
+  EXPECT_EQ(image_decides_itself(image, 2, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_ALLOW);
+  EXPECT_NE(image.endpoints.at(1).ingress_set, image.endpoints.at(2).ingress_set);
+  image = compile(plain("policyTypes: [Ingress]"));
+  EXPECT_EQ(image_decides_itself(image, 1, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_ALLOW);
+}
+
 TEST_F(ClusterPolicies, AThousandPodsUnderTheSamePoliciesShareOneSet) {
   const std::string policies =
       admin("ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: ops}}}]}]") +
@@ -316,7 +343,8 @@ TEST_F(ClusterPolicies, AThousandPodsUnderTheSamePoliciesShareOneSet) {
     const auto index = static_cast<uint16_t>(100 + i);
     ASSERT_EQ(image.endpoints.at(index).ingress_set, set);
   }
-  EXPECT_EQ(image.sets.size(), 3U) << "and those of the other pods, of which one is of a new one";
+  // Beside it: of db, of the new pod, and of the probe, which the rule keeps from itself as well (A11).
+  EXPECT_EQ(image.sets.size(), 4U);
 }
 
 TEST_F(ClusterPolicies, NumbersOfRulesOutliveOtherPrioritiesAndOtherPolicies) {

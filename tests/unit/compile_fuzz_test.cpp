@@ -105,6 +105,41 @@ TEST(CompilePolicyFuzz, EveryVerdictAndItsRuleAreThoseOfTheSpecification) {
   EXPECT_GT(tally.by_cluster_policy, tally.verdicts / 20);
 }
 
+/// A11: NetworkPolicies, which have nothing to say of a pod that reaches itself, allow it everything.
+RandomCluster asking_cluster_policies(RandomCluster cluster) {
+  for (auto& [name, policy] : cluster.state.policies) policy.ingress = policy.egress = {model::PolicyRule{}};
+  return cluster;
+}
+
+TEST(CompilePolicyFuzz, A11_OfAPodThatReachesItselfByAServiceClusterPoliciesDecide) {
+  int denied = 0;
+  for (int round = 0; round < rounds(); ++round) {
+    ClusterGenerator generator(kSeed + static_cast<uint64_t>(round));
+    const RandomCluster cluster = generator.make();
+    const RandomCluster asked = asking_cluster_policies(cluster);
+    PolicyNumbers numbers;
+    const PolicyImage image = compile_policy(cluster.state, cluster.node, cluster.endpoints, numbers);
+    for (const LocalEndpoint& subject : cluster.endpoints) {
+      const auto pod = cluster.state.pods.find(subject.pod);
+      if (pod == cluster.state.pods.end() || pod->second.finished()) continue;
+      const Address& own = subject.ips.front();
+      if (image.addresses.at({0, own}).endpoint != subject.index) continue;
+      for (const uint16_t port : cluster.ports)
+        for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
+          const Decision expected = test::specification_decides(asked.state, asked.node, asked.endpoints,
+                                                                subject, direction, own, IPPROTO_TCP, port);
+          const PolicyVerdict got = image_decides_itself(image, subject.index, direction, IPPROTO_TCP, port);
+          ASSERT_EQ(int{got.verdict}, int{expected.verdict})
+              << "round " << round << ": " << to_string(direction) << " of endpoint " << subject.index
+              << ", port " << port << "\n"
+              << explain(cluster) << render(image);
+          denied += expected.verdict == POLICY_DENY;
+        }
+    }
+  }
+  EXPECT_GT(denied, rounds());
+}
+
 TEST(CompilePolicyFuzz, CompilingTwiceChangesNothingAndSetsHoldNoEntryThatDecidesNothing) {
   for (int round = 0; round < rounds() / 4; ++round) {
     ClusterGenerator generator(kSeed + static_cast<uint64_t>(round));

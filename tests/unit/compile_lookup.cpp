@@ -53,6 +53,14 @@ PolicyVerdict set_decides(const PolicyImage& image, uint32_t set, uint32_t ident
   return {0, POLICY_DENY};
 }
 
+PolicyVerdict image_decides_itself(const PolicyImage& image, uint16_t index, Direction direction,
+                                   uint8_t proto, uint16_t port) {
+  const EndpointPolicy& endpoint = image.endpoints.at(index);
+  const uint32_t set = direction == Direction::kIngress ? endpoint.ingress_set : endpoint.egress_set;
+  if (!image.sets.contains(set)) return {0, POLICY_ALLOW};
+  return find_entry(image.sets.at(set), IDENTITY_SELF, proto, port).value_or(PolicyVerdict{0, POLICY_ALLOW});
+}
+
 bool set_allows(const PolicyImage& image, uint32_t set, uint32_t identity, uint8_t proto, uint16_t port,
                 uint32_t* rule) {
   const PolicyVerdict decided = set_decides(image, set, identity, proto, port);
