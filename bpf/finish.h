@@ -64,17 +64,28 @@ __weak __noinline int report(struct packet *pkt, __u32 verdict, __u32 in_ifindex
 	return 0;
 }
 
+/* What ends a packet without a word. Where the host's stack sends, TC_ACT_SHOT would be told to the socket, as
+ * ENOBUFS, and TCX has no other code that ends it (S31, S39): a device that does not exist takes it in silence. */
+static __always_inline int discard(const struct packet *pkt)
+{
+	bool stack_sends = pkt->hook == HOOK_from_host || pkt->hook == HOOK_to_uplink || pkt->hook == HOOK_to_pod;
+
+	return stack_sends ? bpf_redirect(0, 0) : TC_ACT_SHOT;
+}
+
 /* The packet itself becomes the answer to its sender where there is one to give. */
 __weak __noinline int dropped(struct __sk_buff *ctx, struct packet *pkt)
 {
+	int code = TC_ACT_SHOT;
+
 	if (!pkt)
 		return TC_ACT_SHOT;
 	count(&drop_counts, pkt->hook * DROP_REASONS_MAX + (pkt->reason & (DROP_REASONS_MAX - 1)), pkt->length);
 	if (!config.trace && event_is_due())
 		report(pkt, VERDICT_DROP, ctx->ifindex);
 	if (pkt->tell)
-		return icmp_reply(ctx, pkt);
-	return TC_ACT_SHOT;
+		code = icmp_reply(ctx, pkt);
+	return code == TC_ACT_SHOT ? discard(pkt) : code;
 }
 
 static __always_inline int finish(struct __sk_buff *ctx, struct packet *pkt, enum verdict verdict)
