@@ -192,6 +192,50 @@ TEST_P(ServiceEdges, NodePortAddressesLeaveOtherAddressesAlone) {
   node(2).start();
 }
 
+// S35: `primary` is the Node's own first address of each family; what the node has besides is left alone. A
+// Node without an address of a family lists none of it, and NodePorts are open on all addresses of that
+// family.
+TEST_P(ServiceEdges, NodePortAddressesPrimaryAreTheNodesOwn) {
+  const auto secondary = [](Family of) {
+    return Address::parse(of == Family::kIpv4 ? "192.0.2.214" : "2001:db8:1::214").value();
+  };
+  const Netns& client = network().client().netns();
+  const Address from = network().client().ip(family());
+  node(2).stop_agent();
+  node(2).netns().ip(fmt::format("addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad",
+                                 secondary(Family::kIpv4).to_string(), secondary(Family::kIpv6).to_string()));
+  node(2).start({"--nodeport-addresses", "primary"});
+  const EchoServer process(node(2).netns(), "process", kHostProcessPort);
+  const HostPort primary_port{ip(2), kHostProcessPort};
+  const HostPort secondary_port{secondary(family()), kHostProcessPort};
+  cluster().apply("edge", open_service("edge", 31, {backend("web-c")}).yaml());
+  for (const auto* protocol : kProtocols) {
+    EXPECT_TRUE(answered(ask(client, protocol, primary_port), "web-c", from)) << protocol;
+    EXPECT_TRUE(answered(ask(client, protocol, secondary_port), "process", from)) << protocol;
+    EXPECT_TRUE(answered(ask(node(2).netns(), protocol, primary_port), "web-c", ip(2))) << protocol;
+  }
+  cluster().apply("edge", open_service("edge", 31, {}).yaml());
+  EXPECT_TRUE(failed_with(ask(client, "tcp", primary_port), ECONNREFUSED));
+  EXPECT_TRUE(answered(ask(client, "tcp", secondary_port), "process", from));
+
+  cluster().apply("edge", open_service("edge", 31, {backend("web-c")}).yaml());
+  const Family other = family() == Family::kIpv4 ? Family::kIpv6 : Family::kIpv4;
+  cluster().list_node_addresses(2, {node(2).ip(other)});
+  for (const auto* protocol : kProtocols) {
+    EXPECT_TRUE(answered(ask(client, protocol, primary_port), "web-c", from)) << protocol;
+    EXPECT_TRUE(answered(ask(client, protocol, secondary_port), "web-c", from)) << protocol;
+    EXPECT_TRUE(answered(ask(client, protocol, {secondary(other), kHostProcessPort}), "process",
+                         network().client().ip(other)))
+        << protocol;
+  }
+  cluster().list_node_addresses(2, {node(2).ip(Family::kIpv4), node(2).ip(Family::kIpv6)});
+  EXPECT_TRUE(answered(ask(client, "tcp", secondary_port), "process", from));
+  node(2).stop_agent();
+  node(2).netns().ip(fmt::format("addr del {}/24 dev eth0\naddr del {}/64 dev eth0",
+                                 secondary(Family::kIpv4).to_string(), secondary(Family::kIpv6).to_string()));
+  node(2).start();
+}
+
 // S37: an address in Proxy mode is somebody else's; S41: without node ports the addresses still work.
 TEST_P(ServiceEdges, LoadBalancerAddressInProxyModeIsLeftAlone) {
   ServiceManifest service = open_service("edge", 30, {backend("web-a")});

@@ -135,12 +135,15 @@ std::string Cluster::cluster_objects() const {
   std::string text;
   for (size_t i = 0; i < nodes_.size(); i++) {
     const Node& node = *nodes_[i];
-    const auto labels = node_labels_.find(i);
-    text += "---\n" + NodeManifest{.name = node.name(),
-                                   .labels = labels == node_labels_.end() ? LabelMap{} : labels->second,
-                                   .addresses = {node.ip(Family::kIpv4), node.ip(Family::kIpv6)},
-                                   .pod_cidrs = node.pod_cidrs()}
-                          .yaml();
+    NodeManifest object{.name = node.name(),
+                        .labels = {},
+                        .addresses = {node.ip(Family::kIpv4), node.ip(Family::kIpv6)},
+                        .pod_cidrs = node.pod_cidrs()};
+    if (const auto labels = node_labels_.find(i); labels != node_labels_.end())
+      object.labels = labels->second;
+    if (const auto listed = node_addresses_.find(i); listed != node_addresses_.end())
+      object.addresses = listed->second;
+    text += "---\n" + object.yaml();
   }
   return text + "---\n" + NamespaceManifest{"default", {}}.yaml();
 }
@@ -183,6 +186,11 @@ void Cluster::label_pod(const std::string& name, const LabelMap& labels) {
 
 void Cluster::label_node(size_t node, const LabelMap& labels) {
   node_labels_[node] = labels;
+  apply("00-cluster", cluster_objects());
+}
+
+void Cluster::list_node_addresses(size_t node, const std::vector<Address>& addresses) {
+  node_addresses_[node] = addresses;
   apply("00-cluster", cluster_objects());
 }
 

@@ -220,6 +220,8 @@ class Cluster {
   void label_pod(const std::string& name, const LabelMap& labels);
   /// Writes the Node object of `node` again with labels.
   void label_node(size_t node, const LabelMap& labels);
+  /// Writes the Node object of `node` again with these addresses in place of its own.
+  void list_node_addresses(size_t node, const std::vector<Address>& addresses);
   /// A manifest file on every node; waits until all have applied it.
   void apply(const std::string& file, const std::string& yaml);
   void remove(const std::string& file);
@@ -239,6 +241,7 @@ class Cluster {
   [[nodiscard]] std::string cluster_objects() const;
   ClusterOptions options_;
   std::map<size_t, LabelMap> node_labels_;
+  std::map<size_t, std::vector<Address>> node_addresses_;
   Lock lock_;
   std::optional<Cgroup> cgroup_;
   Network network_;
