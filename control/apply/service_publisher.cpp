@@ -315,13 +315,16 @@ bool ServicePublisher::settle_service(ServiceRecord& service, const ServingBacke
   BackendRuns::Owner& owner = service.backends;
   const auto serving_here = serving.find(service.key);
   const bool deleted = service.frontends == 0 && service.refused == 0;
-  const bool any_serving =
-      (serving_here != serving.end() && !serving_here->second.empty()) ||
-      std::ranges::any_of(owner.backends, [this](const auto& known) { return runs_.listed(known.id); });
+  // Each family by itself: flows of one cannot move to a backend of the other.
+  std::set<Family> any_serving;
+  if (serving_here != serving.end())
+    for (const auto& backend : serving_here->second) any_serving.insert(backend.ip.family());
+  for (const auto& known : owner.backends)
+    if (runs_.listed(known.id)) any_serving.insert(known.backend.ip.family());
   std::vector<uint32_t> ended;
   for (const auto& [backend, id] : owner.backends) {
     const bool serves = serving_here != serving.end() && serving_here->second.contains(backend);
-    if (runs_.listed(id) || (!deleted && (serves || !any_serving))) continue;
+    if (runs_.listed(id) || (!deleted && (serves || !any_serving.contains(backend.ip.family())))) continue;
     // A published port has no service to come back to: its flows end with it (C21).
     if (!deleted || service.published_port) runs_.raise(id);
     ended.push_back(id);

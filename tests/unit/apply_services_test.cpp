@@ -173,6 +173,19 @@ TEST_F(UdpServices, ServiceWithoutBackendsIsLeftAloneUntilOneComes) {  // S46, S
   EXPECT_GT(generation(gone.backend), gone.generation);
 }
 
+// A flow cannot move to a backend of the other family.
+TEST_F(UdpServices, FamilyWithoutBackendsIsLeftAlone) {  // S46
+  const FrontendAddress vip6{.ip = ip("fd00:10:96::1"), .port = 53, .proto = IPPROTO_UDP};
+  const Backend a6{.ip = ip("fd00::a"), .port = 8080};
+  ServiceImage dual = image({kA});
+  dual.frontends[vip6] = web({a6}, kService);
+  (void)publish(dual, serving({kA, a6}));
+  const backend_slot gone = slot(vip6, 0);
+  dual.frontends[vip6] = web({}, kService);
+  (void)publish(dual, serving({kA}));
+  EXPECT_EQ(generation(gone.backend), gone.generation);
+}
+
 TEST_F(UdpServices, BackendThatComesBackIsOfTheNextGeneration) {
   (void)publish(image({kA, kB}), serving({kA, kB}));
   const backend_slot before = slot(vip(53, IPPROTO_UDP), 0);
