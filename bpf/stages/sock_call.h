@@ -27,6 +27,7 @@ struct sock_call {
 	struct addr backend;  /* sock_backend */
 	__u32 backend_id;     /* sock_backend */
 	__u32 generation;     /* sock_backend */
+	__u32 service;        /* sock_backend */
 	__be16 backend_port;  /* sock_backend */
 	__u16 endpoint;       /* sock_call_begin: the calling pod */
 	__u8 host;            /* sock_call_begin: a process of the node */

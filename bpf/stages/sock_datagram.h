@@ -33,6 +33,18 @@ static __always_inline bool peer_is_current(const struct socket_datagram_peer *k
 	return state && state->generation == known->generation && !peer_is_silent(known);
 }
 
+/* As joins_service() says it of flows, once a tick too: the address is another service's now. */
+static __always_inline bool peer_joins_service(const struct socket_datagram_peer *known,
+					       const struct sock_call *call)
+{
+	struct frontend *frontend;
+
+	if (known->last_used == tick_now())
+		return false;
+	frontend = frontend_find(&call->to, address_flags_find(&call->to.daddr, call->to.net));
+	return frontend && frontend->count && frontend->service != known->service;
+}
+
 static __always_inline struct socket_datagram_peer *peer_find(struct socket_datagram_peers *peers,
 							       const struct sock_call *call)
 {
@@ -111,6 +123,7 @@ static __always_inline struct socket_datagram_peer *peer_choose(struct bpf_sock_
 	known->peer.backend_port = call->backend_port;
 	known->backend = call->backend_id;
 	known->generation = call->generation;
+	known->service = call->service;
 	return known;
 }
 
@@ -124,7 +137,7 @@ static __always_inline void sock_sendmsg(struct bpf_sock_addr *ctx, struct sock_
 	peers = bpf_sk_storage_get(&socket_datagrams, ctx->sk, NULL, 0);
 	if (peers)
 		known = peer_find(peers, call);
-	if (!known || !peer_is_current(known)) {
+	if (!known || !peer_is_current(known) || peer_joins_service(known, call)) {
 		known = peer_choose(ctx, call, peers, known);
 	} else if (!known->peer.backend_port) {
 		known->last_used = tick_now();

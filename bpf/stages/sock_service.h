@@ -68,26 +68,34 @@ static __always_inline enum socket_outcome sock_backend_check(const struct sock_
 	return frontend_find(&direct, info->flags) ? SOCKET_LEFT_BACKEND : SOCKET_CONNECT;
 }
 
-/* A server's datagram to a client at an address of the node whose port has become a NodePort or hostPort: by
- * packets it is an answer of a known flow. */
-static __always_inline bool sock_answers(struct bpf_sock_addr *ctx, const struct sock_call *call)
+/* Does the packet path know the datagram already? It is the answer of a server to a client at an address of
+ * the node whose port has become a NodePort or hostPort; or of a flow that was left to the packet path when it
+ * began, and stays with its backend (S46). */
+static __always_inline enum socket_outcome sock_flow_check(struct bpf_sock_addr *ctx,
+							   const struct sock_call *call)
 {
 	__u32 ifindex = config.host_ifindex;
 	struct interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
 	struct endpoint *endpoint = endpoint_find(call->endpoint);
 	bool v4 = addr_is_v4(&call->to.daddr);
-	struct flow_key answer = call->to;
+	struct flow_key tuple = call->to;
 	struct flow *flow;
 
 	if (!interface || !endpoint)
-		return false;
-	if (call->host)
-		answer.saddr = v4 ? interface->ip4 : interface->ip6;
+		return SOCKET_CONNECT;
+	if (addr_is_loopback(&tuple.daddr))
+		tuple.saddr = tuple.daddr;
+	else if (call->host)
+		tuple.saddr = v4 ? interface->ip4 : interface->ip6;
 	else
-		answer.saddr = v4 ? endpoint->ip4 : endpoint->ip6;
-	answer.sport = bpf_htons(ctx->sk->src_port);
-	flow = bpf_map_lookup_elem(&flows, &answer);
-	return flow && flow->flags & FLOW_IS_REPLY;
+		tuple.saddr = v4 ? endpoint->ip4 : endpoint->ip6;
+	tuple.sport = bpf_htons(ctx->sk->src_port);
+	flow = bpf_map_lookup_elem(&flows, &tuple);
+	if (!flow)
+		return SOCKET_CONNECT;
+	if (flow->flags & FLOW_IS_REPLY)
+		return SOCKET_LEFT_ANSWER;
+	return flow->flags & FLOW_SERVICE ? SOCKET_LEFT_FLOW : SOCKET_CONNECT;
 }
 
 /* Is the frontend one of those that only the packet path does? */
@@ -129,8 +137,9 @@ static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock
 	/* By another address of the node a host's process would be seen from that one. */
 	if (call->host && !loopback && flags & ADDRESS_LOCAL_NODE && !sock_is_node_address(&call->to.daddr))
 		return SOCKET_LEFT_BOUND;
-	if (call->to.proto == IPPROTO_UDP && flags & ADDRESS_LOCAL_NODE && sock_answers(ctx, call))
-		return SOCKET_LEFT_ANSWER;
+	outcome = call->to.proto == IPPROTO_UDP ? sock_flow_check(ctx, call) : SOCKET_CONNECT;
+	if (outcome != SOCKET_CONNECT)
+		return outcome;
 	if (sock_calls_itself(call, frontend))
 		return SOCKET_LEFT_ITSELF;
 	index = frontend->first + bpf_get_prandom_u32() % frontend->count;
@@ -141,6 +150,7 @@ static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock
 	call->backend_port = slot->port;
 	call->backend_id = slot->backend;
 	call->generation = slot->generation;
+	call->service = frontend->service;
 	return sock_backend_check(call);
 }
 

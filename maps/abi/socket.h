@@ -35,16 +35,17 @@ struct socket_datagram_peer {
 	struct socket_peer peer;
 	__u32 backend; /* id */
 	__u32 generation;
+	__u32 service; /* id: whose the address was */
 	__u32 last_used; /* tick */
 };
-ABI_ASSERT(sizeof(struct socket_datagram_peer) == 48, "socket_datagram_peer");
+ABI_ASSERT(sizeof(struct socket_datagram_peer) == 52, "socket_datagram_peer");
 
 /* Services beyond these go by the packet path. */
 enum { SOCKET_DATAGRAM_PEERS = 4 };
 struct socket_datagram_peers {
 	struct socket_datagram_peer of[SOCKET_DATAGRAM_PEERS];
 };
-ABI_ASSERT(sizeof(struct socket_datagram_peers) == 192, "socket_datagram_peers");
+ABI_ASSERT(sizeof(struct socket_datagram_peers) == 208, "socket_datagram_peers");
 
 /* X(number, NAME, "label", "one sentence"). Append-only, as all numbers that travel in counters. */
 #define SOCKET_OUTCOMES(X)                                                                                        \
@@ -62,7 +63,8 @@ ABI_ASSERT(sizeof(struct socket_datagram_peers) == 192, "socket_datagram_peers")
 	X(11, LEFT_ITSELF, "left-itself", "Left to the packet path: the caller is one of the backends.")          \
 	X(12, LEFT_BACKEND, "left-backend", "Left to the packet path: the backend is no pod or node of the cluster, or an address of services itself.") \
 	X(13, LEFT_PEERS, "left-peers", "Left to the packet path: the socket has no room for a record, or two services of it the same backend.") \
-	X(14, LEFT_ANSWER, "left-answer", "Left to the packet path: a datagram in answer to a client whose port is a service's too.")
+	X(14, LEFT_ANSWER, "left-answer", "Left to the packet path: a datagram in answer to a client whose port is a service's too.") \
+	X(15, LEFT_FLOW, "left-flow", "Left to the packet path: a datagram of a flow that began there.")
 
 enum socket_outcome {
 #define X(number, name, label, text) SOCKET_##name = number,
