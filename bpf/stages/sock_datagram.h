@@ -138,6 +138,9 @@ static __always_inline void sock_sendmsg(struct bpf_sock_addr *ctx, struct sock_
 	if (peers)
 		known = peer_find(peers, call);
 	if (!known || !peer_is_current(known) || peer_joins_service(known, call)) {
+		/* Should the packet path take over, this record is not used again; generations begin at 1. */
+		if (known)
+			known->generation = 0;
 		known = peer_choose(ctx, call, peers, known);
 	} else if (!known->peer.backend_port) {
 		known->last_used = tick_now();
