@@ -205,7 +205,8 @@ TEST_P(ServiceEdges, NodePortAddressesPrimaryAreTheNodesOwn) {
   node(2).netns().ip(fmt::format("addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad",
                                  secondary(Family::kIpv4).to_string(), secondary(Family::kIpv6).to_string()));
   node(2).start({"--nodeport-addresses", "primary"});
-  const EchoServer process(node(2).netns(), "process", kHostProcessPort);
+  const EchoServer process4(node(2).netns(), "process", kHostProcessPort, secondary(Family::kIpv4));
+  const EchoServer process6(node(2).netns(), "process", kHostProcessPort, secondary(Family::kIpv6));
   const HostPort primary_port{ip(2), kHostProcessPort};
   const HostPort secondary_port{secondary(family()), kHostProcessPort};
   cluster().apply("edge", open_service("edge", 31, {backend("web-c")}).yaml());

@@ -110,13 +110,13 @@ std::string PodManifest::yaml() const {
   return text;
 }
 
-std::string ServiceManifest::yaml() const {
+std::string ServiceManifest::service_yaml() const {
   const bool node_ports = std::ranges::any_of(ports, [](const auto& port) { return port.node_port != 0; });
   const std::string kind = !type.empty()                ? type
                            : !load_balancer_ips.empty() ? "LoadBalancer"
                            : node_ports                 ? "NodePort"
                                                         : "ClusterIP";
-  std::string text = "apiVersion: v1\nkind: Service\n" + metadata(ns, name, {}) + "spec:\n";
+  std::string text = "apiVersion: v1\nkind: Service\n" + metadata(ns, name, labels) + "spec:\n";
   text += fmt::format("  type: {}\n  clusterIP: \"{}\"\n  clusterIPs: {}\n  ipFamilies: [", kind,
                       cluster_ips.front().to_string(), quoted_list(cluster_ips));
   for (const auto& ip : cluster_ips) {
@@ -150,6 +150,11 @@ std::string ServiceManifest::yaml() const {
       text += load_balancer_ip_mode.empty() ? "}\n" : fmt::format(", ipMode: {}}}\n", load_balancer_ip_mode);
     }
   }
+  return text;
+}
+
+std::string ServiceManifest::yaml() const {
+  std::string text = service_yaml();
   for (const auto& ip : cluster_ips) text += slice(*this, ip.family());
   return text;
 }

@@ -68,6 +68,7 @@ struct BackendManifest {
 struct ServiceManifest {
   std::string ns = "default";
   std::string name;
+  LabelMap labels;
   std::string type;  ///< empty: LoadBalancer, NodePort or ClusterIP, as the rest of it wants
   std::vector<Address> cluster_ips;
   std::vector<ServicePortManifest> ports;
@@ -81,6 +82,8 @@ struct ServiceManifest {
   std::optional<int> affinity_seconds;     ///< sessionAffinity ClientIP with this timeout
   bool allocate_node_ports = true;         ///< false is written as allocateLoadBalancerNodePorts
   [[nodiscard]] std::string yaml() const;
+  /// The Service alone.
+  [[nodiscard]] std::string service_yaml() const;
   /// One more pair of slices for the same service, named after `suffix`, with `others` alone.
   [[nodiscard]] std::string more_slices(const std::string& suffix,
                                         const std::vector<BackendManifest>& others) const;

@@ -296,6 +296,8 @@ Result<UdpClient> UdpClient::open(const Netns& netns, const HostPort& to, const 
   client.timeout_ = options.timeout;
   const bool v4 = to.address.is_ipv4();
   set_option(client.fd(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR, 1);
+  client.connected_ = options.connect;
+  if (!options.connect) return client;
   sockaddr_storage name{};
   const socklen_t length = to_sockaddr(to, name);
   if (::connect(client.fd(), reinterpret_cast<sockaddr*>(&name), length) != 0) {
@@ -311,7 +313,10 @@ void UdpClient::dont_fragment() {
 }
 
 Status UdpClient::send(const std::string& payload) {
-  if (::send(fd(), payload.data(), payload.size(), 0) < 0)
+  sockaddr_storage name{};
+  const socklen_t length = to_sockaddr(to_, name);
+  const auto* peer = connected_ ? nullptr : reinterpret_cast<sockaddr*>(&name);
+  if (::sendto(fd(), payload.data(), payload.size(), 0, peer, connected_ ? 0 : length) < 0)
     return fail_errno(errno, "udp {}", to_.to_string());
   return ok();
 }
@@ -321,8 +326,13 @@ Result<Seen> UdpClient::receive(const std::string& payload) {
   auto readable = wait_for(fd(), POLLIN, timeout_);
   if (!readable) return pass(readable, what);
   std::string buffer(65536, '\0');
-  const ssize_t n = ::recv(fd(), buffer.data(), buffer.size(), 0);
+  sockaddr_storage name{};
+  socklen_t length = sizeof(name);
+  const ssize_t n =
+      ::recvfrom(fd(), buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&name), &length);
   if (n < 0) return fail_errno(errno, "{}", what);
+  if (const HostPort from = from_sockaddr(name); from != to_)
+    return fail("{}: {} answered", what, from.to_string());
   buffer.resize(static_cast<size_t>(n));
   const size_t end = buffer.find('\n');
   if (end == std::string::npos || buffer.substr(end + 1) != payload)

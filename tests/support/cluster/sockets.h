@@ -34,6 +34,7 @@ struct SocketOptions {
   std::optional<Address> source;  ///< bind to it
   int ttl = 0;                    ///< 0: the default
   milliseconds timeout{2000};     ///< of every wait; a wait that runs out gives ETIMEDOUT
+  bool connect = true;            ///< UDP; false: each send names the peer, each answer is to come from it
 };
 
 /// A TCP connection to an EchoServer. Error codes are the socket's errno.
@@ -73,7 +74,7 @@ struct IcmpError {
   HostPort target;   ///< where the datagram was sent
 };
 
-/// A connected UDP socket.
+/// A UDP socket that has one peer.
 class UdpClient {
  public:
   static Result<UdpClient> open(const Netns& netns, const HostPort& to, const SocketOptions& options = {});
@@ -92,6 +93,7 @@ class UdpClient {
  private:
   Fd fd_;
   HostPort to_;
+  bool connected_ = true;
   milliseconds timeout_{2000};
 };
 
