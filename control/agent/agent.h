@@ -172,5 +172,7 @@ class Agent : public cni::EndpointHooks {
 /// Takes away everything an agent with these options ever made: links, maps, devices, routes, sysctls (back
 /// to what was found), the state directory. Goes on after an error; ok only when nothing of ours is left.
 Status cleanup(const Options& options);
+/// Takes away what a kube-proxy left behind (remove_kube_proxy_rules); an agent may run meanwhile.
+Status cleanup_kube_proxy(const Options& options);
 
 }  // namespace bpfnet::agent

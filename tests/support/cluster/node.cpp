@@ -101,8 +101,10 @@ void Node::stop_agent() {
   }
 }
 
-int Node::cleanup() {
-  const Output output = run({.argv = agent_argv({"--cleanup"}), .netns = netns().fd()});
+int Node::cleanup(const std::vector<std::string>& more_args) {
+  std::vector<std::string> argv = agent_argv({"--cleanup"});
+  argv.insert(argv.end(), more_args.begin(), more_args.end());
+  const Output output = run({.argv = argv, .netns = netns().fd()});
   if (output.status != 0) write_atomically(dir("cleanup.log"), output.out + output.err);
   return output.status;
 }
