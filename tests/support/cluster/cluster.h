@@ -110,6 +110,8 @@ class Node {
 
   /// Starts the agent and waits until GET /v1/status says ready. Throws with the end of its log.
   void start(const std::vector<std::string>& more_args = {});
+  /// Starts the agent and waits for nothing.
+  void launch(const std::vector<std::string>& more_args = {});
   void kill_agent() { agent_.kill(); }
   /// SIGTERM; throws if the agent does not end.
   void stop_agent();

@@ -75,8 +75,12 @@ std::vector<std::string> Node::agent_argv(const std::vector<std::string>& more_a
   return argv;
 }
 
-void Node::start(const std::vector<std::string>& more_args) {
+void Node::launch(const std::vector<std::string>& more_args) {
   agent_ = Child({.argv = agent_argv(more_args), .netns = netns().fd()}, dir("bpfnetd.log"), options_.keep);
+}
+
+void Node::start(const std::vector<std::string>& more_args) {
+  launch(more_args);
   const api::UnixClient client({.socket = socket(), .timeout = milliseconds(2000)});
   const bool ready = eventually(
       [&] {
