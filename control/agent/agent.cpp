@@ -192,9 +192,8 @@ Status Agent::recover() {
 }
 
 Status Agent::start_sockets() {
-  std::map<uint16_t, std::string> pods;
-  for (const auto& [index, live] : endpoints_) pods[index] = live.record.netns;
-  auto sockets = Sockets::start(*datapath_, Sockets::parse_mode(options_.sockets), options_.cgroup, pods);
+  auto sockets =
+      Sockets::start(*datapath_, Sockets::parse_mode(options_.sockets), options_.cgroup, endpoints_);
   if (!sockets) return pass(sockets);
   sockets_.emplace(std::move(*sockets));
   spdlog::info("sockets: {}", sockets_->state());
