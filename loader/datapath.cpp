@@ -157,6 +157,7 @@ struct Datapath::State {
   TcMechanism pod_mechanism = TcMechanism::kClsact;
   TcMechanism mechanism = TcMechanism::kClsact;  // at all other devices
   bool adopted = false;
+  bool sockets = false;
   Defragmenter defragmenter;
   std::vector<std::string> warnings;
 
@@ -185,7 +186,7 @@ Status Datapath::State::load(const DatapathOptions& options) {
   // The variable is const volatile to the programs; user space sets it until load freezes it.
   std::memcpy(const_cast<datapath_config*>(const_cast<const datapath_config*>(&skeleton->rodata->config)),
               &config, sizeof(config));
-  if (!features.has("cgroup-sock-addr"))
+  if (!options.sockets || !features.has("cgroup-sock-addr"))
     each_socket_program(skeleton->obj, [](bpf_program* each) { bpf_program__set_autoload(each, false); });
   libbpf_warnings().clear();
   if (const int rc = bpfnet_bpf::load(skeleton.get()); rc != 0) {
@@ -230,6 +231,7 @@ Result<Datapath> Datapath::open(const DatapathOptions& options) {
   state->pin_dir = options.pin_dir;
   state->config = options.config;
   state->config.layout_version = ABI_LAYOUT_VERSION;
+  state->sockets = options.sockets;
   BPFNET_TRY(set_clock(state->config));
   timeouts_to_ticks(state->config);
   BPFNET_TRY(check_config(state->config));
@@ -348,6 +350,7 @@ Status Datapath::attach_sockets(const std::string& cgroup) {
   if (!state_->features.has("cgroup-sock-addr"))
     return fail_errno(EOPNOTSUPP, "kernel {}: has no cgroup hooks for socket addresses",
                       state_->features.release);
+  if (!state_->sockets) return fail("socket programs: not loaded");
   std::vector<CgroupProgram> programs;
   each_socket_program(state_->skeleton->obj, [&](const bpf_program* program) {
     programs.push_back({.name = bpf_program__name(program),

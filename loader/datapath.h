@@ -60,6 +60,7 @@ struct DatapathOptions {
   datapath_config config = default_config();
   DatapathSizes sizes;
   TcMechanism tc = TcMechanism::kAuto;
+  bool sockets = true;      ///< load the programs that attach_sockets() needs
   bool defragment = false;  ///< with a defragmenter: fragments may come in any order (loader/defrag.h)
 };
 

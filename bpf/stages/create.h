@@ -106,7 +106,8 @@ static __always_inline void flow_fill(struct flow *flow, const struct packet *pk
 	}
 }
 
-static __always_inline enum verdict insert_failed(struct packet *pkt, long error)
+/* `error` is an int wherever it comes from an update: kernels before 6.4 give it without the sign of its upper half. */
+static __always_inline enum verdict insert_failed(struct packet *pkt, int error)
 {
 	return drop(pkt, error == ERR_2BIG ? DROP_FLOW_TABLE_FULL : DROP_NO_MEMORY);
 }
@@ -116,7 +117,7 @@ static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *
 {
 	/* The host's own flow whose port is known to be taken must move, a masqueraded one is random at once. */
 	bool random = conn->flags & (FLOW_MASQUERADED | CONNECTION_SNAT_SELF);
-	long error;
+	int error;
 
 	conn->flow.peer = pkt->key;
 	for (int i = 0; i < PORT_TRIES; i++) {
@@ -145,7 +146,7 @@ static __always_inline enum verdict pair_insert(struct __sk_buff *ctx, struct pa
 {
 	struct flow *flow = &conn->flow;
 	enum verdict verdict;
-	long error;
+	int error;
 
 	flow_fill(flow, pkt, conn);
 	flow->flags |= FLOW_IS_REPLY;

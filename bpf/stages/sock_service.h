@@ -24,21 +24,25 @@ static __always_inline bool sock_is_node_address(const struct addr *addr)
 }
 
 /* A pod that is a backend itself: by the packet path its draw may be itself, seen from the node's address
- * (S27). Taking only the other draws here would make it a rare backend of its own. */
-static __always_inline bool sock_calls_itself(const struct sock_call *call, const struct frontend *frontend)
+ * (S27). Taking only the other draws here would make it a rare backend of its own. Verified on its own: inlined,
+ * the loop is walked again for each way that leads to it, and a start waits seconds for that. */
+__weak __noinline int sock_calls_itself(struct sock_call *call, __u32 first, __u32 count)
 {
-	struct endpoint *endpoint = endpoint_find(call->endpoint);
+	struct endpoint *endpoint;
 	struct backend_slot *slot;
 	struct addr own;
 	__u32 i, index;
 
-	if (call->host || !endpoint || frontend->count > SOCK_RUN_SEARCHED)
+	if (!call || call->host || count > SOCK_RUN_SEARCHED)
+		return false;
+	endpoint = endpoint_find(call->endpoint);
+	if (!endpoint)
 		return false;
 	own = addr_is_v4(&call->to.daddr) ? endpoint->ip4 : endpoint->ip6;
 	for (i = 0; i < SOCK_RUN_SEARCHED; i++) {
-		if (i >= frontend->count)
+		if (i >= count)
 			break;
-		index = frontend->first + i;
+		index = first + i;
 		slot = bpf_map_lookup_elem(&backend_slots, &index);
 		if (slot && addr_equal(&slot->addr, &own))
 			return true;
@@ -140,7 +144,7 @@ static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock
 	outcome = call->to.proto == IPPROTO_UDP ? sock_flow_check(ctx, call) : SOCKET_CONNECT;
 	if (outcome != SOCKET_CONNECT)
 		return outcome;
-	if (sock_calls_itself(call, frontend))
+	if (sock_calls_itself(call, frontend->first, frontend->count))
 		return SOCKET_LEFT_ITSELF;
 	index = frontend->first + bpf_get_prandom_u32() % frontend->count;
 	slot = bpf_map_lookup_elem(&backend_slots, &index);

@@ -108,6 +108,7 @@ Status Agent::open_datapath() {
   BPFNET_TRY(store_->add_journal(
       {.kind = "device", .object = loader::kDefragDevice, .before = "", .after = "veth"}));
   datapath.defragment = true;
+  datapath.sockets = Sockets::parse_mode(options_.sockets) != Sockets::Mode::kOff;
   datapath.config.max_flows = options_.max_flows;
   datapath.config.endpoint_flow_quota = options_.endpoint_flow_quota;
   datapath.config.timeout_tcp_established = options_.tcp_established_timeout;
@@ -192,9 +193,8 @@ Status Agent::recover() {
 }
 
 Status Agent::start_sockets() {
-  std::map<uint16_t, std::string> pods;
-  for (const auto& [index, live] : endpoints_) pods[index] = live.record.netns;
-  auto sockets = Sockets::start(*datapath_, Sockets::parse_mode(options_.sockets), options_.cgroup, pods);
+  auto sockets =
+      Sockets::start(*datapath_, Sockets::parse_mode(options_.sockets), options_.cgroup, endpoints_);
   if (!sockets) return pass(sockets);
   sockets_.emplace(std::move(*sockets));
   spdlog::info("sockets: {}", sockets_->state());

@@ -13,6 +13,7 @@
 #include "control/agent/host_setup.h"
 #include "control/agent/node_links.h"
 #include "control/agent/options.h"
+#include "control/agent/quiet_time.h"
 #include "control/agent/routes.h"
 #include "control/agent/services.h"
 #include "control/agent/sockets.h"
@@ -144,6 +145,8 @@ class Agent : public cni::EndpointHooks {
   std::unique_ptr<health::Monitor> health_;
 
   HostDevice host_device_;
+  /// A veth pair is a dozen events: look once, but also while something on the host never rests.
+  QuietTime netlink_quiet_{std::chrono::milliseconds(2), std::chrono::milliseconds(50)};
   NodeLinks links_;
   std::vector<int> uplinks_;
   std::map<int, std::string> attached_uplinks_;  ///< ifindex -> XDP mechanism
@@ -172,5 +175,7 @@ class Agent : public cni::EndpointHooks {
 /// Takes away everything an agent with these options ever made: links, maps, devices, routes, sysctls (back
 /// to what was found), the state directory. Goes on after an error; ok only when nothing of ours is left.
 Status cleanup(const Options& options);
+/// Takes away what a kube-proxy left behind (remove_kube_proxy_rules); an agent may run meanwhile.
+Status cleanup_kube_proxy(const Options& options);
 
 }  // namespace bpfnet::agent

@@ -47,7 +47,7 @@ Status Agent::publish(const cni::LiveEndpoint& endpoint) {
   }
   std::optional<uint64_t> cookie;
   if (sockets_->on()) {
-    auto found = Sockets::cookie_of(endpoint.record.netns);
+    auto found = Sockets::cookie_of(endpoint);
     if (found) cookie = *found;
     if (!found)
       spdlog::warn("endpoint {}: its sockets are not translated: {}", endpoint.record.key.to_string(),

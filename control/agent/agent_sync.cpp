@@ -19,8 +19,6 @@ constexpr int kResyncTimer = 3;
 constexpr std::chrono::minutes kResyncInterval{5};
 /// A full map may refuse thousands of objects at once.
 constexpr size_t kProblemsLogged = 10;
-/// A veth pair is a dozen events: look once.
-constexpr std::chrono::milliseconds kNetlinkPause{2};
 
 bool same_records(const std::map<uint32_t, interface>& a, const std::map<uint32_t, interface>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
@@ -149,7 +147,10 @@ void Agent::apply_source_changes() {
 void Agent::on_netlink() {
   auto events = monitor_->read();
   if (!events) spdlog::error("netlink monitor: {}", events.error().message);
-  loop_->set_timer(kNetlinkTimer, EventLoop::Clock::now() + kNetlinkPause, [this] { look_at_links(); });
+  loop_->set_timer(kNetlinkTimer, netlink_quiet_.event(EventLoop::Clock::now()), [this] {
+    netlink_quiet_.looked();
+    look_at_links();
+  });
 }
 
 void Agent::look_at_links() {

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "control/agent/agent.h"
+#include "control/agent/kube_proxy.h"
 #include "loader/defrag.h"
 #include "loader/netns.h"
 
@@ -17,6 +18,14 @@ bool is_pod_device(const std::string& name) {
   const std::string prefix = kPodDevicePrefix;
   return name.size() == prefix.size() + 12 && name.starts_with(prefix) &&
          name.find_first_not_of("0123456789abcdef", prefix.size()) == std::string::npos;
+}
+
+Status enter_netns(const Options& options) {
+  if (options.netns.empty()) return ok();
+  auto netns = loader::open_netns(options.netns);
+  if (!netns) return pass(netns);
+  if (setns(netns->get(), CLONE_NEWNET) != 0) return fail_errno(errno, "netns {}: enter", options.netns);
+  return ok();
 }
 
 class Cleanup {
@@ -77,12 +86,13 @@ class Cleanup {
 }  // namespace
 
 Status cleanup(const Options& options) {
-  if (!options.netns.empty()) {
-    auto netns = loader::open_netns(options.netns);
-    if (!netns) return pass(netns);
-    if (setns(netns->get(), CLONE_NEWNET) != 0) return fail_errno(errno, "netns {}: enter", options.netns);
-  }
+  BPFNET_TRY(enter_netns(options));
   return Cleanup(options).run();
+}
+
+Status cleanup_kube_proxy(const Options& options) {
+  BPFNET_TRY(enter_netns(options));
+  return remove_kube_proxy_rules();
 }
 
 }  // namespace bpfnet::agent

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "loader/netlink.h"
 #include "loader/netns.h"
 #include "maps/abi/socket.h"
 
@@ -24,14 +25,24 @@ Sockets::Mode Sockets::parse_mode(const std::string& text) {
   return text == "on" ? Mode::kOn : text == "off" ? Mode::kOff : Mode::kAuto;
 }
 
-Result<uint64_t> Sockets::cookie_of(const std::string& path) {
-  auto netns = loader::open_netns(path);
+Result<uint64_t> Sockets::cookie_of(const cni::LiveEndpoint& endpoint) {
+  const ipam::EndpointRecord& record = endpoint.record;
+  auto netns = loader::open_netns(record.netns);
   if (!netns) return pass(netns);
+  auto netlink = loader::Netlink::open(netns->get());
+  if (!netlink) return pass(netlink);
+  auto device = netlink->link(record.key.ifname);
+  if (!device) return pass(device);
+  const bool ours = *device && (*device)->peer_elsewhere &&
+                    (*device)->peer_ifindex == endpoint.host_ifindex && (*device)->mac == record.mac;
+  if (!ours)
+    return fail("netns {}: is another one than at its ADD, or its device {} is", record.netns,
+                record.key.ifname);
   return loader::in_netns(netns->get(), loader::netns_cookie);
 }
 
 Result<Sockets> Sockets::start(loader::Datapath& datapath, Mode mode, const std::string& cgroup,
-                               const std::map<uint16_t, std::string>& pods) {
+                               const std::map<uint16_t, cni::LiveEndpoint>& pods) {
   Sockets sockets(datapath);
   if (mode == Mode::kOff) {
     BPFNET_TRY(datapath.detach_sockets());
@@ -54,15 +65,15 @@ Result<Sockets> Sockets::start(loader::Datapath& datapath, Mode mode, const std:
   return sockets;
 }
 
-Status Sockets::set_namespaces(const std::map<uint16_t, std::string>& pods) {
+Status Sockets::set_namespaces(const std::map<uint16_t, cni::LiveEndpoint>& pods) {
   const auto& map = datapath_->maps().socket_namespaces;
   auto own = loader::netns_cookie();
   if (!own) return pass(own);
   socket_namespace host{};
   host.kind = SOCKET_HOST;
   BPFNET_TRY(map.put(*own, host));
-  for (const auto& [endpoint, path] : pods) {
-    auto cookie = cookie_of(path);
+  for (const auto& [endpoint, live] : pods) {
+    auto cookie = cookie_of(live);
     if (!cookie) {
       spdlog::debug("sockets of endpoint {}: {}", endpoint, cookie.error().message);
       continue;
@@ -73,7 +84,8 @@ Status Sockets::set_namespaces(const std::map<uint16_t, std::string>& pods) {
   auto present = map.entries();
   if (!present) return pass(present);
   for (const auto& [cookie, record] : *present) {
-    // A netns whose path is gone may still be in use; its cookie is good as long as the pod is known.
+    // A netns whose path is gone, or another's now, may still be in use: no cookie is given out twice, so
+    // this one is good as long as the pod is known.
     if (record.kind == SOCKET_POD && pods.contains(record.endpoint))
       cookies_.try_emplace(record.endpoint, cookie);
     const bool known = cookie == *own || std::any_of(cookies_.begin(), cookies_.end(),

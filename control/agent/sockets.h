@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "control/cni/endpoint_manager.h"
 #include "loader/datapath.h"
 
 namespace bpfnet::agent {
@@ -20,14 +21,16 @@ class Sockets {
   /// `mode` kAuto: without the kernel's or the cgroup's help translation stays off, with one warning; kOn: an
   /// error then. The calling thread's netns is the node's.
   static Result<Sockets> start(loader::Datapath& datapath, Mode mode, const std::string& cgroup,
-                               const std::map<uint16_t, std::string>& pods);
+                               const std::map<uint16_t, cni::LiveEndpoint>& pods);
 
   /// `on, for processes below /sys/fs/cgroup`, `off: <why>`
   [[nodiscard]] const std::string& state() const { return state_; }
   [[nodiscard]] bool on() const { return on_; }
 
-  /// The cookie of the netns at `path`, entering it on the calling thread; any thread.
-  static Result<uint64_t> cookie_of(const std::string& path);
+  /// The cookie of the netns at the endpoint's path, entering it on the calling thread; any thread. An error
+  /// where the endpoint's device is not in it: a path /proc/PID/ns/net leads elsewhere once the number is
+  /// another process's.
+  static Result<uint64_t> cookie_of(const cni::LiveEndpoint& endpoint);
 
   /// From now on the pod's sockets are translated, or no more.
   Status add_pod(uint16_t endpoint, uint64_t cookie);
@@ -35,7 +38,7 @@ class Sockets {
 
  private:
   explicit Sockets(const loader::Datapath& datapath) : datapath_(&datapath) {}
-  Status set_namespaces(const std::map<uint16_t, std::string>& pods);
+  Status set_namespaces(const std::map<uint16_t, cni::LiveEndpoint>& pods);
 
   const loader::Datapath* datapath_;
   bool on_ = false;

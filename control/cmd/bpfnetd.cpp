@@ -24,6 +24,7 @@ struct Arguments {
   std::vector<std::string> service_cidrs;
   std::vector<std::string> node_port_addresses;
   bool cleanup = false;
+  bool cleanup_kube_proxy = false;
 };
 
 const CLI::Validator kCidr(
@@ -123,6 +124,9 @@ void define(CLI::App& app, Arguments& args) {
       ->capture_default_str();
   app.add_flag("--cleanup", args.cleanup,
                "Take away everything an agent with these flags made on this host, then end");
+  app.add_flag("--cleanup-kube-proxy", args.cleanup_kube_proxy,
+               "Take away what kube-proxy left: nftables tables kube-proxy, iptables chains KUBE-* but "
+               "kubelet's, then end; alone also while an agent runs");
 }
 
 std::vector<Cidr> cidrs_of(const std::vector<std::string>& texts) {
@@ -134,6 +138,16 @@ std::vector<Cidr> cidrs_of(const std::vector<std::string>& texts) {
 int die(const bpfnet::Error& error) {
   spdlog::critical("{}", error.message);
   return 1;
+}
+
+/// One that fails does not keep the other from being done.
+int clean_up(const Arguments& args) {
+  const auto ours = args.cleanup ? bpfnet::agent::cleanup(args.options) : bpfnet::ok();
+  const auto theirs =
+      args.cleanup_kube_proxy ? bpfnet::agent::cleanup_kube_proxy(args.options) : bpfnet::ok();
+  if (!ours) die(ours.error());
+  if (!theirs) die(theirs.error());
+  return ours && theirs ? 0 : 1;
 }
 
 }  // namespace
@@ -166,10 +180,7 @@ int main(int argc, char** argv) {
     options.node_port_addresses = cidrs_of(args.node_port_addresses);
   }
 
-  if (args.cleanup) {
-    const auto done = bpfnet::agent::cleanup(options);
-    return done ? 0 : die(done.error());
-  }
+  if (args.cleanup || args.cleanup_kube_proxy) return clean_up(args);
   auto agent = bpfnet::agent::Agent::start(options);
   if (!agent) return die(agent.error());
   const auto ended = (*agent)->run();

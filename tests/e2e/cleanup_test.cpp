@@ -100,6 +100,27 @@ TEST_F(Cleanup, WithPodsStillThere) {
   for (const uint32_t id : ids) EXPECT_TRUE(eventually([&] { return !map_exists(id); })) << "map " << id;
 }
 
+// S62: an error is told by the exit status, and keeps nothing from being removed that can be. What is left to
+// do is done by the next one.
+TEST_F(Cleanup, ErrorsAreToldAndTheRestIsDone) {
+  Cluster cluster(cluster_options({"node-a"}));
+  Node& node = cluster.node(0);
+  node.stop_agent();
+  const std::string database = node.dir("state/bpfnet.db");
+  const std::string sound = read_text(database);
+  for (const char* side : {"-wal", "-shm"}) std::filesystem::remove(database + side);
+  write_atomically(database, std::string(8192, 'x'));
+  EXPECT_EQ(node.cleanup(), 1);
+  const std::string log = read_text(node.dir("cleanup.log"));
+  EXPECT_NE(log.find(database), std::string::npos) << log;
+  EXPECT_EQ(node.netns().ip_show("link show").find("bpfnet"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(node.bpffs()));
+  EXPECT_TRUE(std::filesystem::exists(database)) << "it says what the sysctls were";
+  write_atomically(database, sound);
+  EXPECT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  EXPECT_FALSE(std::filesystem::exists(node.dir("state")));
+}
+
 // Two agents share a kernel: cleaning one up leaves the other's traffic alone.
 TEST_F(Cleanup, OtherAgentOnTheKernelIsNotTouched) {
   Cluster cluster(cluster_options());

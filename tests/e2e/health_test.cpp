@@ -50,35 +50,38 @@ Reply get(const Netns& from, const HostPort& to, const std::string& path) {
 
 /// A Service of type LoadBalancer with eTP Local; `conditions` are those of its one endpoint, on node-a.
 std::string balanced(uint16_t check_port, const Address& backend,
-                     const std::string& conditions = "{ready: true}") {
+                     const std::string& conditions = "{ready: true}", const std::string& name = "lb",
+                     int number = 50) {
   return fmt::format(R"(apiVersion: v1
 kind: Service
-metadata: {{name: lb, namespace: default}}
+metadata: {{name: {name}, namespace: default}}
 spec:
   type: LoadBalancer
-  clusterIP: 10.96.0.50
-  clusterIPs: [10.96.0.50]
+  clusterIP: 10.96.0.{number}
+  clusterIPs: [10.96.0.{number}]
   ipFamilies: [IPv4]
   externalTrafficPolicy: Local
-  healthCheckNodePort: {}
+  healthCheckNodePort: {check_port}
   ports:
-  - {{name: "", protocol: TCP, port: 80, targetPort: 8080, nodePort: 30150}}
+  - {{name: "", protocol: TCP, port: 80, targetPort: 8080, nodePort: {node_port}}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
-  name: lb-v4
+  name: {name}-v4
   namespace: default
-  labels: {{kubernetes.io/service-name: lb}}
+  labels: {{kubernetes.io/service-name: {name}}}
 addressType: IPv4
 ports:
 - {{name: "", protocol: TCP, port: 8080}}
 endpoints:
-- addresses: ["{}"]
+- addresses: ["{backend}"]
   nodeName: node-a
-  conditions: {}
+  conditions: {conditions}
 )",
-                     check_port, backend.to_string(), conditions);
+                     fmt::arg("name", name), fmt::arg("number", number), fmt::arg("check_port", check_port),
+                     fmt::arg("node_port", 30100 + number), fmt::arg("backend", backend.to_string()),
+                     fmt::arg("conditions", conditions));
 }
 
 class HealthChecks : public testing::Test {
@@ -111,6 +114,14 @@ class HealthChecks : public testing::Test {
     for (std::string line; std::getline(text, line);)
       if (line.rfind(name + " ", 0) == 0) return std::stod(line.substr(name.size() + 1));
     return -1;
+  }
+  /// What GET /v1/problems tells of healthCheckNodePorts.
+  static std::vector<nlohmann::json> check_problems(Node& node) {
+    std::vector<nlohmann::json> found;
+    const nlohmann::json all = node.api("/v1/problems");
+    for (const auto& problem : all.at("problems"))
+      if (problem.value("reason", "") == "FailedToStartServiceHealthcheck") found.push_back(problem);
+    return found;
   }
   static std::unique_ptr<Cluster> cluster_;
 };
@@ -153,6 +164,52 @@ TEST_F(HealthChecks, APortThatChangesMovesAndARemovedServiceCloses) {
   cluster_->remove("lb");
   EXPECT_EQ(probe(node_a(), 30161).error, ECONNREFUSED);
   EXPECT_EQ(probe(node_b(), 30161).error, ECONNREFUSED);
+}
+
+// S53: the port that somebody else has is told where people look, concerns its Service alone, and is had as
+// soon as it is free.
+TEST_F(HealthChecks, APortInUseIsToldUntilItIsFree) {
+  cluster_->apply("other", balanced(30165, web_ip(), "{ready: true}", "other", 51));
+  auto holder = std::make_unique<EchoServer>(node_a().netns(), "holder", 30164);
+  apply(30164);
+  const auto problems = check_problems(node_a());
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_EQ(problems[0].at("object"), "service default/lb");
+  const std::string text = problems[0].at("text");
+  EXPECT_NE(text.find("service default/lb: healthCheckNodePort 30164: listen on [::]:30164: EADDRINUSE"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("`ss -ltnp sport = :30164` names the process"), std::string::npos) << text;
+  const Output status = node_a().ctl_text({"status"});
+  EXPECT_NE(status.out.find(text), std::string::npos) << status.out << status.err;
+  EXPECT_GE(sample(node_a(), "bpfnet_problems{from=\"health\"}"), 1);
+
+  EXPECT_EQ(probe(node_a(), 30165).status, 200) << "of the other Service";
+  EXPECT_EQ(probe(node_b(), 30164).status, 503) << "of the node whose port is free";
+  EXPECT_TRUE(check_problems(node_b()).empty());
+
+  holder.reset();
+  EXPECT_TRUE(eventually([] { return check_problems(node_a()).empty(); }));
+  EXPECT_EQ(probe(node_a(), 30164).status, 200);
+  EXPECT_EQ(sample(node_a(), "bpfnet_problems{from=\"health\"}"), 0);
+  EXPECT_EQ(node_a().ctl_text({"status"}).out.find("FailedToStartServiceHealthcheck"), std::string::npos);
+  cluster_->remove("other");
+}
+
+// S53: the port of a Service that is no load balancer any more, or none with eTP Local, is closed.
+TEST_F(HealthChecks, AServiceThatNeedsNoCheckAnyMoreClosesItsPort) {
+  for (const auto& [from, to] : {std::pair{"type: LoadBalancer", "type: NodePort"},
+                                 std::pair{"externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster"},
+                                 std::pair{"healthCheckNodePort: 30166", "healthCheckNodePort: 0"}}) {
+    apply(30166);
+    ASSERT_EQ(probe(node_a(), 30166).status, 200);
+    std::string changed = balanced(30166, web_ip());
+    ASSERT_NE(changed.find(from), std::string::npos);
+    changed.replace(changed.find(from), std::string(from).size(), to);
+    cluster_->apply("lb", changed);
+    EXPECT_EQ(probe(node_a(), 30166).error, ECONNREFUSED) << to;
+    EXPECT_EQ(probe(node_b(), 30166).error, ECONNREFUSED) << to;
+  }
 }
 
 // S54, S55

@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -434,6 +435,35 @@ TEST_F(SocketsSetup, TwoAgentsAtOneCgroup) {
   cluster.node(0).stop_agent();
   ASSERT_EQ(cluster.node(0).cleanup(), 0);
   EXPECT_EQ(programs_at(cgroup).size(), 10U);
+}
+
+// A path /proc/PID/ns/net leads to another namespace once the number is another process's: here, at a
+// restart, to the node's own and to another pod's.
+TEST_F(SocketsSetup, APathThatLeadsElsewhereByNowIsNotThePods) {
+  ClusterOptions options = cluster_options({"node-a"});
+  options.sockets = "on";
+  Cluster cluster(options);
+  Node& node = cluster.node(0);
+  const Pod& other = cluster.add_pod(0, "other");
+  const Netns moved(netns_name("p-moved"));
+  const std::string path = node.dir("netns-of-moved");
+  std::filesystem::create_symlink(moved.path(), path);
+  CniCall call{.command = "ADD", .container_id = "moved", .netns = path};
+  const CniAnswer added = node.cni(call);
+  ASSERT_EQ(added.status, 0) << added.text;
+  EXPECT_NE(node.api("/v1/endpoints").dump().find(path), std::string::npos) << "what the agent has stored";
+  const auto namespaces = [&] { return node.ctl({"map", "dump", "socket_namespaces"}); };
+  const json before = namespaces();
+  EXPECT_EQ(before.size(), 3U) << before.dump();
+  for (const std::string& elsewhere : {node.netns().path(), other.netns().path()}) {
+    node.kill_agent();
+    std::filesystem::remove(path);
+    std::filesystem::create_symlink(elsewhere, path);
+    node.start();
+    EXPECT_EQ(namespaces(), before) << elsewhere;
+  }
+  call.command = "DEL";
+  EXPECT_EQ(node.cni(call).status, 0);
 }
 
 TEST_F(SocketsSetup, SwitchedOffAtTheNextStart) {

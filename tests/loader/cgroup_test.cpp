@@ -73,6 +73,19 @@ TEST_F(CgroupTest, LinksOutliveTheAgentAndGetTheNextOnesPrograms) {
   for (size_t i = 0; i < first.size(); i++) EXPECT_NE(first[i].id, second[i].id) << first[i].program;
 }
 
+// They would cost a start the verifier's time.
+TEST_F(CgroupTest, ProgramsThatNobodyWantsAreNotLoaded) {
+  DatapathOptions wanted = options();
+  wanted.sockets = false;
+  auto datapath = Datapath::open(wanted);
+  ASSERT_TRUE(datapath) << datapath.error().message;
+  EXPECT_GE(datapath->program_fd("from_pod"), 0);
+  EXPECT_LT(datapath->program_fd("sock_connect4"), 0);
+  EXPECT_FALSE(datapath->attach_sockets(cgroups_[0]));
+  EXPECT_TRUE(attached().empty());
+  EXPECT_TRUE(datapath->detach_sockets()) << "those of an earlier start go all the same";
+}
+
 TEST_F(CgroupTest, AnotherCgroupTakesTheLinks) {
   auto datapath = open();
   ASSERT_TRUE(datapath) << datapath.error().message;

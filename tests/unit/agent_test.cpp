@@ -16,6 +16,7 @@
 #include "control/agent/event_loop.h"
 #include "control/agent/node_links.h"
 #include "control/agent/options.h"
+#include "control/agent/quiet_time.h"
 #include "control/agent/routes.h"
 #include "control/agent/worker.h"
 
@@ -49,6 +50,20 @@ NodeLinks two_uplinks() {
   add(2, "fd00:2::1", 64);
   add(3, "198.51.100.1", 24);
   return links;
+}
+
+TEST(QuietTime, ABurstIsLookedAtOnceAndARestlessOneStill) {
+  const QuietTime::Clock::time_point start;
+  QuietTime quiet(milliseconds(2), milliseconds(50));
+  EXPECT_EQ(quiet.event(start), start + milliseconds(2));
+  EXPECT_EQ(quiet.event(start + milliseconds(1)), start + milliseconds(3)) << "pushed back";
+  for (int i = 2; i < 100; ++i) {
+    const auto due = quiet.event(start + milliseconds(i));
+    EXPECT_EQ(due, start + milliseconds(std::min(i + 2, 50))) << i;
+  }
+  quiet.looked();
+  const auto later = start + milliseconds(100);
+  EXPECT_EQ(quiet.event(later), later + milliseconds(2)) << "a burst of its own";
 }
 
 TEST(Uplinks, NamedOnesMustExist) {

@@ -110,11 +110,13 @@ class Node {
 
   /// Starts the agent and waits until GET /v1/status says ready. Throws with the end of its log.
   void start(const std::vector<std::string>& more_args = {});
+  /// Starts the agent and waits for nothing.
+  void launch(const std::vector<std::string>& more_args = {});
   void kill_agent() { agent_.kill(); }
   /// SIGTERM; throws if the agent does not end.
   void stop_agent();
-  /// Runs `bpfnetd --cleanup` and gives its exit status.
-  int cleanup();
+  /// Runs `bpfnetd --cleanup` and gives its exit status; what it said is in the file cleanup.log.
+  int cleanup(const std::vector<std::string>& more_args = {});
   [[nodiscard]] Child& agent() { return agent_; }
 
   /// One request to the agent's socket. Throws if the agent does not answer with 200.

@@ -75,8 +75,12 @@ std::vector<std::string> Node::agent_argv(const std::vector<std::string>& more_a
   return argv;
 }
 
-void Node::start(const std::vector<std::string>& more_args) {
+void Node::launch(const std::vector<std::string>& more_args) {
   agent_ = Child({.argv = agent_argv(more_args), .netns = netns().fd()}, dir("bpfnetd.log"), options_.keep);
+}
+
+void Node::start(const std::vector<std::string>& more_args) {
+  launch(more_args);
   const api::UnixClient client({.socket = socket(), .timeout = milliseconds(2000)});
   const bool ready = eventually(
       [&] {
@@ -101,8 +105,10 @@ void Node::stop_agent() {
   }
 }
 
-int Node::cleanup() {
-  const Output output = run({.argv = agent_argv({"--cleanup"}), .netns = netns().fd()});
+int Node::cleanup(const std::vector<std::string>& more_args) {
+  std::vector<std::string> argv = agent_argv({"--cleanup"});
+  argv.insert(argv.end(), more_args.begin(), more_args.end());
+  const Output output = run({.argv = argv, .netns = netns().fd()});
   if (output.status != 0) write_atomically(dir("cleanup.log"), output.out + output.err);
   return output.status;
 }
