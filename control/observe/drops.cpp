@@ -100,11 +100,12 @@ View event_view(const packet_event& event, const Names& names) {
   append("service", names.service(event.service));
   const bool audited = (event.flags & EVENT_AUDITED) != 0;
   const bool refused = event.verdict == VERDICT_DROP || audited;
-  append(refused ? "denied by" : "allowed by", names.rule(event.rule));
-  // The pod whose policy it was, and which policies close it.
   const bool ingress = event.reason == DROP_POLICY_INGRESS;
+  const bool by_policy = ingress || event.reason == DROP_POLICY_EGRESS;
+  append(by_policy ? "denied by" : "allowed by", names.rule(event.rule));
+  // The pod whose policy it was, and which policies close it.
   const bool reversed = (event.flags & EVENT_REVERSED) != 0;
-  if ((ingress || event.reason == DROP_POLICY_EGRESS) && event.rule == 0)
+  if (by_policy && event.rule == 0)
     append("isolated by",
            names.isolated_by(ingress != reversed ? event.dst_endpoint : event.src_endpoint, ingress));
   if (refused) view.text += ": " + sentence(event.reason);
