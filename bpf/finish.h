@@ -51,9 +51,10 @@ __weak __noinline int report(struct packet *pkt, __u32 verdict, __u32 in_ifindex
 	event->verdict = verdict;
 	if (verdict != VERDICT_DROP && pkt->flags & PACKET_AUDITED)
 		event->flags |= EVENT_AUDITED;
-	if (pkt->flags & PACKET_REVERSED)
-		event->flags |= EVENT_REVERSED;
 	event->reason = verdict == VERDICT_DROP || event->flags & EVENT_AUDITED ? pkt->reason : DROP_NONE;
+	if (pkt->flags & PACKET_REVERSED &&
+	    (event->reason == DROP_POLICY_EGRESS || event->reason == DROP_POLICY_INGRESS))
+		event->flags |= EVENT_REVERSED;
 	event->tcp_flags = pkt->tcp_flags;
 	event->src_endpoint = pkt->src_endpoint;
 	event->dst_endpoint = pkt->dst_endpoint;

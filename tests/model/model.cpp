@@ -168,7 +168,7 @@ Decision Model::Judgement::decide(Decision passing, const Arrival& arrival) cons
   Decision decision = denies() ? drop(reason) : std::move(passing);
   decision.reason = reason;
   decision.audited = audited;
-  decision.reversed = reversed;
+  decision.reversed = reversed && (reason == DROP_POLICY_EGRESS || reason == DROP_POLICY_INGRESS);
   decision.rule = rule;
   decision.told = denies() && told && (arrival.tcp_flags & kRst) == 0;
   return decision;
