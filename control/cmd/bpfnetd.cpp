@@ -115,10 +115,10 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--masquerade", o.masquerade, "Pods leave the cluster with the node's address")
       ->capture_default_str();
   app.add_flag("--policy-audit", o.policy_audit,
-               "Network policy drops nothing on this node; what it would drop is an event (bpfnetctl drops)");
-  app.add_option("--policy-denied", o.policy_denied,
-                 "What those hear whom a pod's policy denies: nothing, or a TCP reset or ICMP error; the "
-                 "annotation policy.bpfnet.io/denied of a pod or namespace goes first")
+               "Network policy drops nothing here; what it would drop is an event");
+  app.add_option(
+         "--policy-denied", o.policy_denied,
+         "What those hear whom a pod's policy denies, where no annotation policy.bpfnet.io/denied says it")
       ->check(CLI::IsMember({"drop", "reject"}))
       ->capture_default_str();
   app.add_option("--xdp", o.xdp, "XDP on uplinks; auto is native, and off on veth")
