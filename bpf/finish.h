@@ -49,7 +49,12 @@ __weak __noinline int report(struct packet *pkt, __u32 verdict, __u32 in_ifindex
 	event->backend_port = pkt->backend_port;
 	event->hook = pkt->hook;
 	event->verdict = verdict;
-	event->reason = verdict == VERDICT_DROP ? pkt->reason : DROP_NONE;
+	if (verdict != VERDICT_DROP && pkt->flags & PACKET_AUDITED)
+		event->flags |= EVENT_AUDITED;
+	event->reason = verdict == VERDICT_DROP || event->flags & EVENT_AUDITED ? pkt->reason : DROP_NONE;
+	if (pkt->flags & PACKET_REVERSED &&
+	    (event->reason == DROP_POLICY_EGRESS || event->reason == DROP_POLICY_INGRESS))
+		event->flags |= EVENT_REVERSED;
 	event->tcp_flags = pkt->tcp_flags;
 	event->src_endpoint = pkt->src_endpoint;
 	event->dst_endpoint = pkt->dst_endpoint;
@@ -71,6 +76,17 @@ static __always_inline int discard(const struct packet *pkt)
 	bool stack_sends = pkt->hook == HOOK_from_host || pkt->hook == HOOK_to_uplink || pkt->hook == HOOK_to_pod;
 
 	return stack_sends ? bpf_redirect(0, 0) : TC_ACT_SHOT;
+}
+
+/* It goes its way: this is all that audit mode does in the place of a drop. */
+__weak __noinline int audited(struct __sk_buff *ctx, struct packet *pkt, __u32 verdict)
+{
+	if (!pkt)
+		return 0;
+	count(&audit_counts, pkt->hook * DROP_REASONS_MAX + (pkt->reason & (DROP_REASONS_MAX - 1)), pkt->length);
+	if (!config.trace && event_is_due())
+		report(pkt, verdict, ctx->ifindex);
+	return 0;
 }
 
 /* The packet itself becomes the answer to its sender where there is one to give. */
@@ -95,6 +111,8 @@ static __always_inline int finish(struct __sk_buff *ctx, struct packet *pkt, enu
 		report(pkt, verdict, ctx->ifindex);
 	if (verdict == VERDICT_DROP)
 		return dropped(ctx, pkt);
+	if (pkt->flags & PACKET_AUDITED)
+		audited(ctx, pkt, verdict);
 	return pkt->code;
 }
 

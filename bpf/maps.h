@@ -192,6 +192,14 @@ struct {
 	__type(value, struct packet_count);
 } drop_counts MAP;
 
+/* What was let through by audit mode alone, by what it would have been dropped for. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOOKS_MAX * DROP_REASONS_MAX);
+	__type(key, __u32);
+	__type(value, struct packet_count);
+} audit_counts MAP;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 64 * 4096);

@@ -27,6 +27,8 @@ enum packet_flags {
 	PACKET_NO_NEIGHBOUR = 1 << 3,   /* delivery: the next hop must be looked up */
 	PACKET_KEEP_LINK = 1 << 4,      /* delivery: the Ethernet header stays */
 	PACKET_NO_FLOW = 1 << 5,        /* the flow table does not have it */
+	PACKET_AUDITED = 1 << 6,        /* policy in audit mode: `reason` and `rule` would have been its end */
+	PACKET_REVERSED = 1 << 7,       /* judged as of a connection that its receiver began */
 };
 
 enum tcp_flags {
@@ -50,8 +52,8 @@ struct packet {
 	__u8 tcp_flags;         /* parse: 0 for other protocols */
 	__u8 l4_proto;          /* parse: of the packet itself; key.proto is of the packet inside an error */
 	__u8 hook;              /* the hook */
-	__u8 reason;            /* drop() */
-	__u8 tell;              /* reject(): the sender gets an ICMP error */
+	__u8 reason;            /* drop(); policy, of a packet that is audited */
+	__u8 tell;              /* reject(), policy: the sender gets an ICMP error or a reset */
 	union {
 		__u32 code;         /* deliver: what the hook returns to the kernel */
 		__be32 fragment_id; /* parse: of a fragment that waits for the first one */
@@ -59,7 +61,7 @@ struct packet {
 	__u32 out_ifindex;      /* deliver */
 	__u32 src_identity;     /* source */
 	__u32 dst_identity;     /* policy */
-	__u32 rule;             /* policy */
+	__u32 rule;             /* policy: which allowed it, or denied it; 0: none did */
 	__u32 service;          /* service */
 	__u16 src_endpoint;     /* source */
 	__u16 dst_endpoint;     /* policy */

@@ -16,8 +16,8 @@ namespace bpfnet::loader {
 namespace {
 
 /// Losing these costs a count, an event or a datagram, never a connection.
-constexpr std::string_view kExpendable[] = {"fragments",      "event_budget", "events",
-                                            "verdict_counts", "drop_counts",  "socket_counts"};
+constexpr std::string_view kExpendable[] = {"fragments",   "event_budget", "events",       "verdict_counts",
+                                            "drop_counts", "audit_counts", "socket_counts"};
 
 bool is_expendable(std::string_view name) {
   return std::find(std::begin(kExpendable), std::end(kExpendable), name) != std::end(kExpendable);

@@ -158,6 +158,7 @@ Fields decode(const endpoint& value) {
           {"epoch", num(value.epoch)},
           {"mac", text(value.mac)},
           {"host_mac", text(value.host_mac)},
+          {"flags", endpoint_flag_labels(value.flags)},
           {"net", num(value.net)},
           {"mtu", num(value.mtu)}};
 }
@@ -280,7 +281,8 @@ Fields decode(const packet_event& value) {
   Fields fields = {{"time_ns", num(value.time_ns)},
                    {"hook", hook_label(value.hook)},
                    {"verdict", verdict_label(value.verdict)},
-                   {"reason", drop_reason_label(value.reason)}};
+                   {"reason", drop_reason_label(value.reason)},
+                   {"flags", event_flag_labels(value.flags)}};
   for (Field& field : decode(value.key)) fields.push_back(std::move(field));
   const Fields rest = {{"backend", text(value.backend)},
                        {"backend_port", port(value.backend_port)},

@@ -56,6 +56,7 @@ constexpr std::pair<std::string_view, std::string_view> kPurposes[] = {
     {"socket_counts", "System calls on sockets by what was done."},
     {"verdict_counts", "Packets by hook and verdict."},
     {"drop_counts", "Dropped packets by hook and reason."},
+    {"audit_counts", "Packets that audit mode let through, by hook and what they would be dropped for."},
     {"events", "Events to user space."},
     {"node_config", "Configuration of the loaded programs."},
 };
@@ -88,7 +89,7 @@ template <typename V>
 Status dump_map(const PerCpuArray<V>& map, const DumpOptions& options, std::vector<DumpedEntry>& out) {
   auto sums = map.sums();
   if (!sums) return pass(sums);
-  const bool drops = map.name() == "drop_counts";
+  const bool drops = map.name() == "drop_counts" || map.name() == "audit_counts";
   const uint32_t row = drops ? static_cast<uint32_t>(DROP_REASONS_MAX) : static_cast<uint32_t>(VERDICTS_MAX);
   for (uint32_t i = 0; i < sums->size(); ++i) {
     if (!options.all && all_zero((*sums)[i])) continue;

@@ -6,6 +6,7 @@
 #include <initializer_list>
 
 #include "maps/abi/endpoint.h"
+#include "maps/abi/event.h"
 #include "maps/abi/flow.h"
 #include "maps/abi/policy.h"
 #include "maps/abi/reasons.h"
@@ -141,7 +142,8 @@ std::string identity_label(uint32_t identity) {
   return name_of({{IDENTITY_ANY, "any"},
                   {IDENTITY_HOST, "host"},
                   {IDENTITY_REMOTE_NODE, "remote-node"},
-                  {IDENTITY_WORLD, "world"}},
+                  {IDENTITY_WORLD, "world"},
+                  {IDENTITY_SELF, "self"}},
                  identity);
 }
 
@@ -151,8 +153,17 @@ std::vector<std::string> flow_flag_labels(uint32_t flags) {
                   {FLOW_TRANSLATED, "translated"},
                   {FLOW_MASQUERADED, "masqueraded"},
                   {FLOW_SERVICE, "service"},
-                  {FLOW_HAIRPIN, "hairpin"}},
+                  {FLOW_HAIRPIN, "hairpin"},
+                  {FLOW_AUDITED, "audited"}},
                  flags);
+}
+
+std::vector<std::string> endpoint_flag_labels(uint32_t flags) {
+  return bits_of({{ENDPOINT_REJECTS, "rejects"}, {ENDPOINT_AUDITED, "audited"}}, flags);
+}
+
+std::vector<std::string> event_flag_labels(uint32_t flags) {
+  return bits_of({{EVENT_AUDITED, "audited"}, {EVENT_REVERSED, "reversed"}}, flags);
 }
 
 std::vector<std::string> address_flag_labels(uint32_t flags) {

@@ -42,10 +42,12 @@ std::string endpoint_state_label(uint32_t state);
 std::string interface_kind_label(uint32_t kind);
 /// `deny`, `allow`, `audit`
 std::string policy_verdict_label(uint32_t verdict);
-/// `any`, `host`, `remote-node`, `world`, else the number
+/// `any`, `host`, `remote-node`, `world`, `self`, else the number
 std::string identity_label(uint32_t identity);
 
 std::vector<std::string> flow_flag_labels(uint32_t flags);
+std::vector<std::string> endpoint_flag_labels(uint32_t flags);
+std::vector<std::string> event_flag_labels(uint32_t flags);
 std::vector<std::string> address_flag_labels(uint32_t flags);
 std::vector<std::string> cidr_flag_labels(uint32_t flags);
 std::vector<std::string> frontend_flag_labels(uint32_t flags);

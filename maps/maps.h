@@ -40,6 +40,7 @@ struct Maps {
   PerCpuArray<socket_count> socket_counts;            ///< by enum socket_outcome
   PerCpuArray<packet_count> verdict_counts;           ///< index hook * VERDICTS_MAX + verdict
   PerCpuArray<packet_count> drop_counts;              ///< index hook * DROP_REASONS_MAX + reason
+  PerCpuArray<packet_count> audit_counts;             ///< of packets that audit mode let through, likewise
   MapBase events;                                     ///< ring buffer of packet_event
   Array<datapath_config> node_config;  ///< one record: the configuration of the loaded programs
 
@@ -76,6 +77,7 @@ struct Maps {
     visit(self.socket_counts, "socket_counts");
     visit(self.verdict_counts, "verdict_counts");
     visit(self.drop_counts, "drop_counts");
+    visit(self.audit_counts, "audit_counts");
     visit(self.events, "events");
     visit(self.node_config, "node_config");
   }

@@ -15,6 +15,7 @@ enum icmp_type {
 enum icmp_code {
 	ICMP_PORT_UNREACH = 3,
 	ICMP_FRAG_NEEDED = 4,
+	ICMP_ADMIN_PROHIBITED = 13,
 };
 
 enum icmp6_type {
@@ -31,6 +32,7 @@ enum icmp6_type {
 };
 
 enum icmp6_code {
+	ICMPV6_ADMIN_PROHIBITED = 1,
 	ICMPV6_PORT_UNREACH = 4,
 };
 

@@ -99,6 +99,8 @@ static __always_inline void flow_fill(struct flow *flow, const struct packet *pk
 	flow->flags = conn->flags & (FLOW_MASQUERADED | FLOW_SERVICE | FLOW_HAIRPIN);
 	if (conn->flags & (FLOW_MASQUERADED | FLOW_SERVICE | CONNECTION_SNAT_SELF))
 		flow->flags |= FLOW_TRANSLATED;
+	if (pkt->flags & PACKET_AUDITED)
+		flow->flags |= FLOW_AUDITED;
 	if (conn->flags & FLOW_SERVICE) {
 		flow->backend = conn->backend_id;
 		flow->backend_generation = conn->generation;

@@ -48,6 +48,11 @@ static __always_inline void reply_type(const struct packet *pkt, struct icmp_hea
 		else
 			icmp->mtu6 = bpf_htonl(pkt->mtu);
 		break;
+	case DROP_POLICY_EGRESS:
+	case DROP_POLICY_INGRESS:
+		icmp->type = v4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH;
+		icmp->code = v4 ? ICMP_ADMIN_PROHIBITED : ICMPV6_ADMIN_PROHIBITED;
+		break;
 	default: /* a service that has nobody to answer */
 		icmp->type = v4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH;
 		icmp->code = v4 ? ICMP_PORT_UNREACH : ICMPV6_PORT_UNREACH;
@@ -186,13 +191,21 @@ static __always_inline int reply_send(struct __sk_buff *ctx, struct packet *pkt,
 	return bpf_redirect(local ? LOOPBACK_IFINDEX : config.host_ifindex, BPF_F_INGRESS);
 }
 
+/* Nothing is said of an ICMP error or a reset, nor to a sender that is many or nobody (RFC 1122, 3.2.2; RFC
+ * 4443, 2.4). */
+static __always_inline bool may_be_told(const struct packet *pkt)
+{
+	return pkt->kind == PACKET_TUPLE && !(pkt->flags & PACKET_LATER_FRAGMENT) && !(pkt->tcp_flags & TCP_RST) &&
+	       !addr_is_multicast(&pkt->key.saddr) && !addr_is_unspecified(&pkt->key.saddr);
+}
+
 /* Returns what the hook is to return. No answer is no harm: the packet is dropped either way. */
 __weak __noinline int icmp_reply(struct __sk_buff *ctx, struct packet *pkt)
 {
 	struct addr from;
 	__u32 quote;
 
-	if (!pkt || pkt->kind != PACKET_TUPLE || pkt->flags & PACKET_LATER_FRAGMENT)
+	if (!pkt || !may_be_told(pkt))
 		return TC_ACT_SHOT;
 	if (!reply_source(pkt, &from))
 		return TC_ACT_SHOT;

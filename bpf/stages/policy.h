@@ -21,31 +21,58 @@ struct parties {
 	__u16 dst_endpoint;
 	__u16 dst_flags;
 	__u32 dst_cidr_flags;
+	/* in */
+	__u8 by_service; /* V:vp was translated to B */
+	__u8 pad[3];
 };
 
 /* Two lookups, no decision: the compiler made the entries disjoint. */
-static __always_inline bool set_allows(__u32 set, __u32 identity, __u8 proto, __be16 port, __u32 *rule)
+static __always_inline struct policy_entry *policy_find(__u32 set, __u32 peer, const struct parties *who)
 {
 	struct policy_key key = {
 		.prefixlen = POLICY_PREFIX_PORT,
 		.set = bpf_htonl(set),
-		.identity = bpf_htonl(identity),
-		.proto = proto,
-		.port = port,
+		.identity = bpf_htonl(peer),
+		.proto = who->proto,
+		.port = who->port,
 	};
+	struct policy_entry *entry = bpf_map_lookup_elem(&policies, &key);
+
+	if (entry || peer == IDENTITY_SELF)
+		return entry;
+	key.identity = bpf_htonl(IDENTITY_ANY);
+	return bpf_map_lookup_elem(&policies, &key);
+}
+
+/* One direction: the policy of the endpoint whose flags these are, and what it does with whom it denies. The
+ * rule that denied first is the one that is told, be it by a drop or by an audit. */
+static __always_inline enum verdict obey(struct packet *pkt, const struct parties *who, __u32 set, __u32 peer,
+					 __u8 flags, enum drop_reason reason)
+{
+	__u8 verdict = peer == IDENTITY_SELF ? POLICY_ALLOW : POLICY_DENY;
 	struct policy_entry *entry;
+	__u32 rule = 0;
 
 	if (set == POLICY_SET_ALLOW_ALL)
-		return true;
-	entry = bpf_map_lookup_elem(&policies, &key);
-	if (!entry) {
-		key.identity = bpf_htonl(IDENTITY_ANY);
-		entry = bpf_map_lookup_elem(&policies, &key);
+		return VERDICT_NEXT;
+	entry = policy_find(set, peer, who);
+	if (entry) {
+		verdict = entry->verdict;
+		rule = entry->rule;
 	}
-	if (!entry)
-		return false;
-	*rule = entry->rule;
-	return entry->verdict == POLICY_ALLOW;
+	if (verdict != POLICY_ALLOW && verdict != POLICY_AUDIT && !(flags & ENDPOINT_AUDITED)) {
+		pkt->rule = rule;
+		pkt->tell = !!(flags & ENDPOINT_REJECTS);
+		return drop(pkt, reason);
+	}
+	if (pkt->flags & PACKET_AUDITED)
+		return VERDICT_NEXT;
+	pkt->rule = rule;
+	if (verdict != POLICY_ALLOW) {
+		pkt->flags |= PACKET_AUDITED;
+		pkt->reason = reason;
+	}
+	return VERDICT_NEXT;
 }
 
 /* A global function: it judges new flows and, once more, those whose policy has changed. Needs
@@ -53,8 +80,9 @@ static __always_inline bool set_allows(__u32 set, __u32 identity, __u8 proto, __
 __weak __noinline int judge(struct packet *pkt, struct parties *who)
 {
 	struct endpoint *source, *destination;
-	bool itself;
+	enum verdict verdict;
 	struct party dst;
+	bool itself;
 
 	if (!pkt || !who)
 		return VERDICT_DROP;
@@ -72,14 +100,18 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 	if ((who->src_endpoint && source->state != ENDPOINT_OPEN) ||
 	    (dst.endpoint && destination->state != ENDPOINT_OPEN))
 		return drop(pkt, DROP_ENDPOINT_CLOSED);
-	itself = who->src_endpoint && who->src_endpoint == dst.endpoint; /* P15 */
-	if (who->src_endpoint && !itself &&
-	    !set_allows(source->egress_set, dst.identity, who->proto, who->port, &pkt->rule))
-		return drop(pkt, DROP_POLICY_EGRESS);
-	if (dst.endpoint && !itself && !who->own_node &&
-	    !set_allows(destination->ingress_set, pkt->src_identity, who->proto, who->port, &pkt->rule))
-		return drop(pkt, DROP_POLICY_INGRESS);
+	itself = who->src_endpoint && who->src_endpoint == dst.endpoint;
+	if (itself && !who->by_service)
+		return VERDICT_NEXT; /* P15 */
+	if (who->src_endpoint)
+		RUN(obey(pkt, who, source->egress_set, itself ? IDENTITY_SELF : dst.identity, source->flags,
+			 DROP_POLICY_EGRESS));
+	if (dst.endpoint && !who->own_node)
+		RUN(obey(pkt, who, destination->ingress_set, itself ? IDENTITY_SELF : pkt->src_identity,
+			 destination->flags, DROP_POLICY_INGRESS));
 	return VERDICT_NEXT;
+out:
+	return verdict;
 }
 
 /* Which end began a connection that is picked up in its middle is not known: it must be allowed both ways
@@ -87,6 +119,7 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 static __always_inline enum verdict judge_reversed(struct packet *pkt, const struct parties *who)
 {
 	__u32 src_identity = pkt->src_identity, dst_identity = pkt->dst_identity, rule = pkt->rule;
+	__u8 audited = pkt->flags & PACKET_AUDITED;
 	struct parties reversed = {
 		.dst = pkt->key.saddr,
 		.port = pkt->key.sport,
@@ -99,8 +132,10 @@ static __always_inline enum verdict judge_reversed(struct packet *pkt, const str
 
 	pkt->src_identity = dst_identity;
 	verdict = judge(pkt, &reversed);
-	if (verdict == VERDICT_NEXT)
+	if (verdict == VERDICT_NEXT && (pkt->flags & PACKET_AUDITED) == audited)
 		pkt->rule = rule;
+	else
+		pkt->flags |= PACKET_REVERSED;
 	pkt->src_identity = src_identity;
 	pkt->dst_identity = dst_identity;
 	pkt->dst_endpoint = who->dst_endpoint;
@@ -121,6 +156,7 @@ __weak __noinline int policy(struct packet *pkt, struct connection *conn)
 	who.proto = pkt->key.proto;
 	who.src_endpoint = pkt->src_endpoint;
 	who.own_node = !!(conn->src_flags & ADDRESS_LOCAL_NODE);
+	who.by_service = !!(conn->flags & FLOW_SERVICE);
 	verdict = judge(pkt, &who);
 	if (verdict == VERDICT_NEXT && pkt->key.proto == IPPROTO_TCP && pkt->flags & PACKET_MIDSTREAM)
 		verdict = judge_reversed(pkt, &who);

@@ -8,6 +8,30 @@
 #include "bpf/stages/slots.h"
 #include "bpf/verdict.h"
 
+/* The packet's own ends, of one that goes back. */
+static __always_inline void packet_reverse(struct packet *pkt)
+{
+	__u32 identity = pkt->src_identity;
+	__u16 endpoint = pkt->src_endpoint;
+
+	pkt->src_identity = pkt->dst_identity;
+	pkt->src_endpoint = pkt->dst_endpoint;
+	pkt->dst_identity = identity;
+	pkt->dst_endpoint = endpoint;
+	pkt->flags |= PACKET_REVERSED;
+}
+
+/* The flags are everybody's: left alone where nothing changes. */
+static __always_inline void flow_audited(struct flow *flow, const struct packet *pkt)
+{
+	bool audited = pkt->flags & PACKET_AUDITED;
+
+	if (audited && !(flow->flags & FLOW_AUDITED))
+		flow->flags |= FLOW_AUDITED;
+	else if (!audited && flow->flags & FLOW_AUDITED)
+		flow->flags &= ~FLOW_AUDITED;
+}
+
 /* Judged by its original tuple, whichever way the packet goes. */
 static __always_inline enum verdict judge_again(struct packet *pkt, struct flow *flow, struct flow *peer)
 {
@@ -26,9 +50,14 @@ static __always_inline enum verdict judge_again(struct packet *pkt, struct flow 
 	party_find(&src, &original->saddr, who.net);
 	pkt->src_identity = src.identity;
 	who.own_node = !!(src.flags & ADDRESS_LOCAL_NODE);
+	who.by_service = !!(flow->flags & FLOW_SERVICE);
 	verdict = judge(pkt, &who);
+	if (is_reply)
+		packet_reverse(pkt);
 	if (verdict != VERDICT_NEXT)
 		return verdict;
+	flow_audited(flow, pkt);
+	flow_audited(peer, pkt);
 	flow->src_epoch = peer->src_epoch = who.src_epoch;
 	flow->dst_epoch = peer->dst_epoch = who.dst_epoch;
 	flow->rule = peer->rule = pkt->rule;

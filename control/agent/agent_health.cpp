@@ -35,6 +35,8 @@ std::string configz(const Options& o) {
       {"max-flows", o.max_flows},
       {"endpoint-flow-quota", o.endpoint_flow_quota},
       {"masquerade", o.masquerade},
+      {"policy-audit", o.policy_audit},
+      {"policy-denied", o.policy_denied},
       {"xdp", o.xdp},
       {"trace", o.trace},
       {"log-level", o.log_level}};

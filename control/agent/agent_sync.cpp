@@ -58,6 +58,8 @@ compile::NodeView Agent::node_view() const {
   view.service_cidrs = options_.service_cidrs;
   view.node_port_addresses = options_.node_port_addresses;
   view.node_port_primary = options_.node_port_primary;
+  view.policy_audit = options_.policy_audit;
+  view.denied = options_.policy_denied == "reject" ? model::Denied::kReject : model::Denied::kDrop;
   return view;
 }
 

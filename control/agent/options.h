@@ -34,6 +34,8 @@ struct Options {
   uint32_t tcp_established_timeout = 86400;  ///< seconds (S48)
   uint32_t tcp_close_wait_timeout = 3600;    ///< seconds (S48)
   bool masquerade = true;
+  bool policy_audit = false;
+  std::string policy_denied = "drop";  ///< drop, reject
   std::string xdp = "auto";
   bool trace = false;
   std::string log_level = "info";

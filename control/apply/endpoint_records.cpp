@@ -101,6 +101,7 @@ void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts,
     record.identity = policy.identity;
     record.ingress_set = usable(policy.ingress_set, held->ingress_set, open);
     record.egress_set = usable(policy.egress_set, held->egress_set, open);
+    record.flags = policy.flags;
     record.state = ENDPOINT_OPEN;
     for (const uint32_t set : {policy.ingress_set, policy.egress_set}) {
       if (usable(set, 0, false) != set)
@@ -111,7 +112,9 @@ void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts,
     const bool isolated =
         record.ingress_set != POLICY_SET_ALLOW_ALL || record.egress_set != POLICY_SET_ALLOW_ALL;
     const bool moved = record.ingress_set != held->ingress_set || record.egress_set != held->egress_set;
-    if (open && (moved || (isolated && identities_changed))) ++record.epoch;
+    // What audit mode let through is judged again when it ends.
+    const bool enforced = (held->flags & ENDPOINT_AUDITED) != 0 && (record.flags & ENDPOINT_AUDITED) == 0;
+    if (open && (moved || enforced || (isolated && identities_changed))) ++record.epoch;
     put(index, record, fact->second.name, problems);
   }
 }

@@ -115,6 +115,13 @@ void define(CLI::App& app, Arguments& args) {
       ->capture_default_str();
   app.add_option("--masquerade", o.masquerade, "Pods leave the cluster with the node's address")
       ->capture_default_str();
+  app.add_flag("--policy-audit", o.policy_audit,
+               "Network policy drops nothing here; what it would drop is an event");
+  app.add_option(
+         "--policy-denied", o.policy_denied,
+         "What those hear whom a pod's policy denies, where no annotation policy.bpfnet.io/denied says it")
+      ->check(CLI::IsMember({"drop", "reject"}))
+      ->capture_default_str();
   app.add_option("--xdp", o.xdp, "XDP on uplinks; auto is native, and off on veth")
       ->check(CLI::IsMember({"off", "generic", "native", "auto"}))
       ->capture_default_str();

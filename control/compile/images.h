@@ -18,8 +18,10 @@ struct NodeView {
   std::vector<Address> addresses;   ///< assigned to this node's stack, all interfaces, loopback left out
   std::vector<Cidr> cluster_cidrs;  ///< configured ranges that are never masqueraded towards
   std::vector<Cidr> service_cidrs;  ///< configured service ranges; ServiceCIDR objects add to them
-  std::vector<Cidr> node_port_addresses;  ///< S35; empty: every local address
-  bool node_port_primary = false;         ///< S35, "primary": the Node's primary IPs as well
+  std::vector<Cidr> node_port_addresses;        ///< S35; empty: every local address
+  bool node_port_primary = false;               ///< S35, "primary": the Node's primary IPs as well
+  bool policy_audit = false;                    ///< policy drops nothing on this node
+  model::Denied denied = model::Denied::kDrop;  ///< of pods whose annotations do not say it
 };
 
 /// Pure. The ranges that cluster IPs come from (S32): as configured, and those of ServiceCIDR objects.
@@ -145,6 +147,7 @@ struct EndpointPolicy {
   uint32_t identity = 0;
   uint32_t ingress_set = 0;  ///< POLICY_SET_ALLOW_ALL, POLICY_SET_DENY_ALL, or a key of PolicyImage::sets
   uint32_t egress_set = 0;
+  uint8_t flags = 0;                             ///< enum endpoint_flags
   std::vector<std::string> isolated_by_ingress;  ///< policy names, for explanations
   std::vector<std::string> isolated_by_egress;
   std::vector<std::string> audited_by_ingress;  ///< would isolate, but are in audit mode

@@ -103,7 +103,7 @@ class PolicyCompiler {
   void leave_set(Update& update, const std::string& key);
   void build_set(Update& update, const std::string& key, SetInUse& set, PolicySet contents);
   void grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born);
-  void settle_endpoints();
+  void settle_endpoints(const Update& update);
   [[nodiscard]] uint32_t set_number(const std::string& key) const;
 
   PolicyImage image_;

@@ -6,9 +6,26 @@
 #include "control/compile/numbers.h"
 #include "control/compile/policies.h"
 #include "control/compile/policy_update.h"
+#include "maps/abi/endpoint.h"
 #include "maps/abi/policy.h"
 
 namespace bpfnet::compile {
+
+namespace {
+
+/// What the datapath does with whom the policy denies: the pod says it, or its namespace, or the node.
+uint8_t endpoint_flags(const LocalEndpoint& endpoint, const model::ClusterState& state,
+                       const NodeView& node) {
+  const model::Pod* pod = pod_of(endpoint, state, node);
+  const auto ns = state.namespaces.find(endpoint.pod.ns);
+  const auto of_namespace = ns == state.namespaces.end() ? std::nullopt : ns->second.denied;
+  const auto of_pod = pod ? pod->denied : std::nullopt;
+  const model::Denied denied = of_pod.value_or(of_namespace.value_or(node.denied));
+  return static_cast<uint8_t>((denied == model::Denied::kReject ? ENDPOINT_REJECTS : 0) |
+                              (node.policy_audit ? ENDPOINT_AUDITED : 0));
+}
+
+}  // namespace
 
 /// All identities are known from here on: a set that is built now is complete.
 void PolicyCompiler::derive_endpoints(Update& update) {
@@ -47,7 +64,7 @@ void PolicyCompiler::derive_endpoints(Update& update) {
     const model::Pod* pod = set->second.pod ? &*set->second.pod : nullptr;
     build_set(update, key, set->second, sets.build(set->second.applicable, pod, set->second.direction));
   }
-  settle_endpoints();
+  settle_endpoints(update);
 }
 
 void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoint, PolicyOrder& order,
@@ -159,12 +176,13 @@ uint32_t PolicyCompiler::set_number(const std::string& key) const {
 }
 
 /// Which set an endpoint has depends on whether the set has any entry, its identity on its addresses.
-void PolicyCompiler::settle_endpoints() {
+void PolicyCompiler::settle_endpoints(const Update& update) {
   for (auto& [index, policy] : image_.endpoints) {
     const LocalEndpoint& endpoint = endpoints_.at(index);
     const EndpointSets& keys = endpoint_sets_.at(index);
     policy.ingress_set = set_number(keys.ingress);
     policy.egress_set = set_number(keys.egress);
+    policy.flags = endpoint_flags(endpoint, update.state, update.node);
     policy.identity = own_identity(endpoint).value_or(IDENTITY_WORLD);
   }
 }

@@ -152,9 +152,12 @@ std::string render(const PolicyImage& image) {
     return set == POLICY_SET_DENY_ALL ? std::string("deny-all") : fmt::format("set {}", set);
   };
   for (const auto& [index, endpoint] : image.endpoints) {
-    fmt::format_to(out, "endpoint {} identity {} ingress {} [{}] egress {} [{}]\n", index, endpoint.identity,
-                   set_text(endpoint.ingress_set), fmt::join(endpoint.isolated_by_ingress, " "),
-                   set_text(endpoint.egress_set), fmt::join(endpoint.isolated_by_egress, " "));
+    fmt::format_to(out, "endpoint {} identity {} ingress {} [{}] egress {} [{}]{}{}\n", index,
+                   endpoint.identity, set_text(endpoint.ingress_set),
+                   fmt::join(endpoint.isolated_by_ingress, " "), set_text(endpoint.egress_set),
+                   fmt::join(endpoint.isolated_by_egress, " "),
+                   (endpoint.flags & ENDPOINT_REJECTS) != 0 ? " rejects" : "",
+                   (endpoint.flags & ENDPOINT_AUDITED) != 0 ? " audited" : "");
     const auto order_text = [&](const char* direction, const std::vector<uint32_t>& rules,
                                 const std::vector<std::string>& audited) {
       if (!rules.empty()) fmt::format_to(out, "  {} rules {}\n", direction, fmt::join(rules, " "));

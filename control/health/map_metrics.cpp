@@ -18,6 +18,21 @@ void add_single(std::vector<MetricFamily>& out, const char* name, double value) 
   add_sample(out.back(), {}, value);
 }
 
+MetricFamily by_reason(const char* name, const maps::PerCpuArray<packet_count>& map) {
+  MetricFamily family = make_family(name);
+  const auto counts = map.sums();
+  if (!counts) return family;
+  for (uint32_t i = 0; i < counts->size(); ++i) {
+    const packet_count& count = (*counts)[i];
+    if (count.packets == 0) continue;
+    add_sample(family,
+               {{"hook", maps::hook_label(i / DROP_REASONS_MAX)},
+                {"reason", maps::drop_reason_label(i % DROP_REASONS_MAX)}},
+               static_cast<double>(count.packets));
+  }
+  return family;
+}
+
 }  // namespace
 
 std::vector<MetricFamily> MapMetrics::Collect() const {
@@ -32,7 +47,6 @@ std::vector<MetricFamily> MapMetrics::Collect() const {
 void MapMetrics::packets(std::vector<MetricFamily>& out) const {
   auto packet_family = make_family("bpfnet_packets_total");
   auto bytes_family = make_family("bpfnet_bytes_total");
-  auto drop_family = make_family("bpfnet_drops_total");
   // A pair that never happened is left out: most of them cannot.
   if (const auto counts = maps_.verdict_counts.sums()) {
     for (uint32_t i = 0; i < counts->size(); ++i) {
@@ -44,17 +58,9 @@ void MapMetrics::packets(std::vector<MetricFamily>& out) const {
       add_sample(bytes_family, labels, static_cast<double>(count.bytes));
     }
   }
-  if (const auto counts = maps_.drop_counts.sums()) {
-    for (uint32_t i = 0; i < counts->size(); ++i) {
-      const packet_count& count = (*counts)[i];
-      if (count.packets == 0) continue;
-      add_sample(drop_family,
-                 {{"hook", maps::hook_label(i / DROP_REASONS_MAX)},
-                  {"reason", maps::drop_reason_label(i % DROP_REASONS_MAX)}},
-                 static_cast<double>(count.packets));
-    }
-  }
-  for (auto* family : {&packet_family, &bytes_family, &drop_family}) out.push_back(std::move(*family));
+  for (auto* family : {&packet_family, &bytes_family}) out.push_back(std::move(*family));
+  out.push_back(by_reason("bpfnet_drops_total", maps_.drop_counts));
+  out.push_back(by_reason("bpfnet_audited_total", maps_.audit_counts));
 }
 
 void MapMetrics::flows(std::vector<MetricFamily>& out) const {

@@ -54,6 +54,8 @@ const std::vector<MetricSpec>& metric_table() {
       {"bpfnet_packets_total", kCounter, "hook,verdict", "Packets by hook and what became of them."},
       {"bpfnet_bytes_total", kCounter, "hook,verdict", "Their bytes, from the IP header on."},
       {"bpfnet_drops_total", kCounter, "hook,reason", "Packets dropped, by hook and reason."},
+      {"bpfnet_audited_total", kCounter, "hook,reason",
+       "Packets that began a connection which policy in audit mode would have dropped; none was."},
       {"bpfnet_flows", kGauge, "", "Connections in the flow table."},
       {"bpfnet_flow_table_capacity", kGauge, "", "Connections the flow table holds (--max-flows)."},
       {"bpfnet_flows_expired_total", kCounter, "", "Connections forgotten after their idle time."},

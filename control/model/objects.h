@@ -34,9 +34,13 @@ using Labels = std::map<std::string, std::string>;
 enum class Protocol : uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };
 std::string_view to_string(Protocol protocol);
 
+/// What those hear whom a pod's policy denies: annotation policy.bpfnet.io/denied.
+enum class Denied { kDrop, kReject };
+
 struct Namespace {
   std::string name;
-  Labels labels;  ///< always contains kubernetes.io/metadata.name (P9)
+  Labels labels;                 ///< always contains kubernetes.io/metadata.name (P9)
+  std::optional<Denied> denied;  ///< of pods that do not say it themselves
   Origin origin;
   bool operator==(const Namespace&) const = default;
 };
@@ -75,6 +79,7 @@ struct Pod {
   bool host_network = false;
   PodPhase phase = PodPhase::kPending;
   std::vector<ContainerPort> ports;
+  std::optional<Denied> denied;
   Origin origin;
 
   /// Succeeded and Failed pods count neither as subject nor as peer (P21).

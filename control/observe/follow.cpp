@@ -27,8 +27,8 @@ int on_event(void* context, void* data, size_t size) {
   if (size < sizeof(event)) return 0;
   std::memcpy(&event, data, sizeof(event));
   // With tracing on the buffer has packets that passed as well.
-  if (event.time_ns >= reader->since_ns && event.verdict == VERDICT_DROP)
-    reader->show(event_view(event, reader->names));
+  const bool told = event.verdict == VERDICT_DROP || (event.flags & EVENT_AUDITED) != 0;
+  if (event.time_ns >= reader->since_ns && told) reader->show(event_view(event, reader->names));
   return 0;
 }
 

@@ -39,8 +39,8 @@ Result<ordered_json> hook_counts(const maps::Maps& maps) {
   return hooks;
 }
 
-Result<uint64_t> count_drops(const maps::Maps& maps) {
-  auto counts = maps.drop_counts.sums();
+Result<uint64_t> sum_of(const maps::PerCpuArray<packet_count>& map) {
+  auto counts = map.sums();
   if (!counts) return pass(counts);
   uint64_t packets = 0;
   for (const auto& each : *counts) packets += each.packets;
@@ -112,8 +112,10 @@ Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent) {
   if (!frontends) return pass(frontends);
   auto policies = maps.policies.entries();
   if (!policies) return pass(policies);
-  auto drops = count_drops(maps);
+  auto drops = sum_of(maps.drop_counts);
   if (!drops) return pass(drops);
+  auto audits = sum_of(maps.audit_counts);
+  if (!audits) return pass(audits);
   auto hooks = hook_counts(maps);
   if (!hooks) return pass(hooks);
 
@@ -141,6 +143,7 @@ Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent) {
                            {"flows_expired", table->expired},
                            {"flows_evicted", table->evicted},
                            {"packets_dropped", *drops},
+                           {"packets_audited", *audits},
                            {"hooks", *hooks},
                            {"sockets", *sockets}};
   view.text += fmt::format(
@@ -149,9 +152,10 @@ Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent) {
       "  frontends:           {}\n"
       "  policy entries:      {}\n"
       "  flows:               {} of {} ({} expired, {} evicted)\n"
-      "  packets dropped:     {}\n",
+      "  packets dropped:     {}\n"
+      "  packets audited:     {} (let through)\n",
       config->layout_version, endpoints->open, endpoints->closed, frontends->size(), policies->size(),
-      table->live, config->max_flows, table->expired, table->evicted, *drops);
+      table->live, config->max_flows, table->expired, table->evicted, *drops, *audits);
   Table packets({"  HOOK", "VERDICT", "PACKETS"});
   for (const auto& [hook, verdicts] : hooks->items())
     for (const auto& [verdict, count] : verdicts.items())

@@ -148,7 +148,7 @@ class Decoder {
   static bool decode_kind(const Field& root, const Metadata& metadata, Decoded& decoded) {
     switch (decoded.kind) {
       case Kind::kNamespace:
-        decoded.object = decode_namespace(metadata);
+        decoded.object = decode_namespace(root, metadata);
         break;
       case Kind::kNode:
         decoded.object = decode_node(root, metadata);

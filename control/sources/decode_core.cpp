@@ -30,11 +30,27 @@ Labels decode_labels(const Field& field) {
   return labels;
 }
 
-model::Namespace decode_namespace(const Metadata& metadata) {
+namespace {
+
+/// An annotation is no part of what the API server has checked: a mistake costs it alone.
+std::optional<model::Denied> decode_denied(const Field& root) {
+  const Field object = root.map("metadata");
+  const Field annotations = object["annotations"];
+  const Field optional = annotations.lenient();
+  const Field denied = optional["policy.bpfnet.io/denied"];
+  const auto choice = denied.one_of({"drop", "reject"});
+  if (!choice) return std::nullopt;
+  return *choice == 0 ? model::Denied::kDrop : model::Denied::kReject;
+}
+
+}  // namespace
+
+model::Namespace decode_namespace(const Field& root, const Metadata& metadata) {
   model::Namespace result;
   result.name = metadata.name.name;
   result.labels = metadata.labels;
   result.labels["kubernetes.io/metadata.name"] = result.name;  // P9: whatever the manifest says
+  result.denied = decode_denied(root);
   return result;
 }
 
@@ -104,6 +120,7 @@ model::Pod decode_pod(const Field& root, const Metadata& metadata) {
   model::Pod pod;
   pod.name = metadata.name;
   pod.labels = metadata.labels;
+  pod.denied = decode_denied(root);
   const Field spec = root.map("spec");
   const Field status = root.map("status");
   pod.node_name = spec["nodeName"].string().value_or("");

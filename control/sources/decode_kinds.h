@@ -13,7 +13,7 @@ struct Metadata {
   bool labels_readable = true;
 };
 
-model::Namespace decode_namespace(const Metadata& metadata);
+model::Namespace decode_namespace(const Field& root, const Metadata& metadata);
 model::Node decode_node(const Field& root, const Metadata& metadata);
 model::Pod decode_pod(const Field& root, const Metadata& metadata);
 model::Service decode_service(const Field& root, const Metadata& metadata);

@@ -10,6 +10,11 @@ enum endpoint_state {
 	ENDPOINT_OPEN = 2,
 };
 
+enum endpoint_flags {
+	ENDPOINT_REJECTS = 1 << 0, /* whom its policy denies is told; else silence */
+	ENDPOINT_AUDITED = 1 << 1, /* its policy drops nothing: what it denies is let through and reported */
+};
+
 /* By endpoint index; index 0 is never used. */
 struct endpoint {
 	struct addr ip4; /* v4-mapped; zero: none. The one shown; `addresses` holds all */
@@ -23,7 +28,7 @@ struct endpoint {
 	struct mac host_mac; /* host side, the pod's gateway */
 	__u16 net;
 	__u8 state; /* enum endpoint_state */
-	__u8 pad;
+	__u8 flags; /* enum endpoint_flags */
 	__u32 mtu;
 };
 ABI_ASSERT(sizeof(struct endpoint) == 72, "endpoint");

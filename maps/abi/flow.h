@@ -45,6 +45,7 @@ enum flow_flags {
 	FLOW_MASQUERADED = 1 << 3, /* N:np is not C:cp */
 	FLOW_SERVICE = 1 << 4,     /* V:vp was translated to a backend */
 	FLOW_HAIRPIN = 1 << 5,     /* a pod that reaches itself */
+	FLOW_AUDITED = 1 << 6,     /* lives by audit mode alone: `rule` would have denied it */
 };
 
 struct flow {
@@ -68,7 +69,7 @@ struct flow {
 	__u32 backend;        /* backend id if FLOW_SERVICE, else 0 */
 	__u32 backend_generation;
 	__u32 service;        /* frontend.service if FLOW_SERVICE, else 0 */
-	__u32 rule;           /* the policy rule that allowed it (destination's if both judged), 0: no policy */
+	__u32 rule;           /* the policy rule that allowed it (destination's if both judged), 0: none had to */
 	__u32 created;        /* tick */
 	__u32 pad3;
 	__u64 packets;        /* this direction; updated without a lock, a lost count is possible */

@@ -1,6 +1,9 @@
 /* Policy sets. endpoint -> {ingress set, egress set}; {set, identity, protocol, port prefix} -> verdict and rule.
  * A lookup is by longest prefix: first with the peer's identity, then with IDENTITY_ANY; nothing found in a
- * set other than POLICY_SET_ALLOW_ALL is a denial. The compiler makes the entries disjoint. */
+ * set other than POLICY_SET_ALLOW_ALL is a denial. The compiler makes the entries disjoint.
+ *
+ * A pod that reaches itself is exempt (P15), but through a service it is subject to ClusterNetworkPolicies
+ * (A11): they are looked up with IDENTITY_SELF and nothing else, and nothing found allows. */
 #ifndef BPFNET_ABI_POLICY_H
 #define BPFNET_ABI_POLICY_H
 

@@ -1,4 +1,6 @@
 // Policy: both directions judged in one pass, replies free, changes felt at the next packet.
+#include <linux/pkt_cls.h>
+
 #include "maps/convert.h"
 #include "tests/support/fixture.h"
 
@@ -36,7 +38,9 @@ TEST_P(Policy, IngressDenied) {
   EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
   EXPECT_EQ(run.event.value().dst_endpoint, 2);
   EXPECT_EQ(run.event.value().src_identity, kClientIdentity);
+  EXPECT_EQ(run.event.value().rule, 0U);
   EXPECT_EQ(run.flow_delta, 0);
+  EXPECT_EQ(run.code, TC_ACT_SHOT);
 }
 
 TEST_P(Policy, EgressDenied) {
@@ -49,8 +53,10 @@ TEST_P(Policy, EgressDenied) {
 TEST_P(Policy, BothDirectionsMustAllow) {
   isolate_egress(1, kSet);
   isolate_ingress(2, kSet + 1);
-  node().add_policy(kSet, kServerIdentity, 6, kServerPort);
-  EXPECT_THAT(send(who().server, syn_), Drops(DROP_POLICY_INGRESS));
+  node().add_policy(kSet, kServerIdentity, 6, kServerPort, 16, 41);
+  const auto denied = send(who().server, syn_);
+  EXPECT_THAT(denied, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(denied.event.value().rule, 0U) << "what the source was allowed by has not denied it";
   node().add_policy(kSet + 1, kClientIdentity, 6, kServerPort, 16, 42);
   const auto run = send(who().server, syn_);
   EXPECT_THAT(run, HasVerdict(VERDICT_TO_ENDPOINT));
@@ -129,6 +135,27 @@ TEST_P(Policy, ChangeCutsALiveConnectionAtAReply) {
   const auto run = answer(Packet(Tcp{.sport = kServerPort, .dport = kClientPort, .flags = ACK}));
   EXPECT_THAT(run, Drops(DROP_POLICY_EGRESS));
   EXPECT_EQ(run.flow_delta, -2);
+  // The event is the packet's: its sender is the server, and the egress is the other's.
+  EXPECT_EQ(run.event.value().src_endpoint, 2);
+  EXPECT_EQ(run.event.value().src_identity, kServerIdentity);
+  EXPECT_EQ(run.event.value().dst_endpoint, 1);
+  EXPECT_EQ(run.event.value().dst_identity, kClientIdentity);
+  EXPECT_EQ(run.event.value().flags, EVENT_REVERSED);
+}
+
+// P17, at both ends: what the other end of a cut connection still sends begins nothing anew, although the
+// policy of its own direction allows it.
+TEST_P(Policy, TheOtherEndOfACutConnectionIsDeniedByTheSameRule) {
+  send(who().server, syn_);
+  answer(syn_ack_);
+  isolate_ingress(2, kSet);
+  node().add_policy(kSet, kClientIdentity, 6, kServerPort, 16, 5, POLICY_DENY);
+  EXPECT_THAT(send(who().server, ack_), Drops(DROP_POLICY_INGRESS));
+  const auto run = answer(Packet(Tcp{.sport = kServerPort, .dport = kClientPort, .flags = ACK}));
+  EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(run.event.value().rule, 5U);
+  EXPECT_EQ(run.event.value().flags, EVENT_REVERSED);
+  EXPECT_EQ(run.event.value().src_endpoint, 2);
 }
 
 TEST_P(Policy, ChangeThatStillAllowsLosesNothing) {
@@ -161,11 +188,55 @@ TEST_P(Policy, OwnNodeIsExemptWhateverItsIdentity) {
   EXPECT_THAT(node().run(HOOK_from_host, "bpfnet1", probe), HasVerdict(VERDICT_TO_ENDPOINT));
 }
 
-// P15: a pod cannot block itself.
+// P15, A11: a pod cannot block itself, whatever the policy.
 TEST_P(Policy, PodToItselfIsExempt) {
-  isolate_ingress(1, POLICY_SET_DENY_ALL);
-  isolate_egress(1, POLICY_SET_DENY_ALL);
-  EXPECT_THAT(send(who().client, syn_), HasVerdict(VERDICT_TO_ENDPOINT));
+  for (const uint32_t set : {uint32_t{POLICY_SET_DENY_ALL}, kSet}) {
+    isolate_ingress(1, set);
+    isolate_egress(1, set);
+    node().add_policy(kSet, IDENTITY_SELF, 0, 0, 0, 7, POLICY_DENY);
+    node().add_policy(kSet, kClientIdentity, 0, 0, 0, 8, POLICY_DENY);
+    EXPECT_THAT(send(who().client, Packet(Tcp{.sport = static_cast<uint16_t>(set), .dport = kServerPort})),
+                HasVerdict(VERDICT_TO_ENDPOINT));
+  }
+}
+
+// A11: through a service it is subject to ClusterNetworkPolicies, which name it as itself; P15: to nothing
+// else.
+TEST_P(Policy, PodToItselfByAServiceIsSubjectToWhatNamesItAsItself) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().client, kServerPort}}});
+  const auto knock = [&](uint16_t sport) {
+    return send(who().vip, Packet(Tcp{.sport = sport, .dport = 80}));
+  };
+  isolate_egress(1, kSet);
+  isolate_ingress(1, kSet + 1);
+  for (const uint32_t set : {kSet, kSet + 1}) {
+    node().add_policy(set, kClientIdentity, 0, 0, 0, 8, POLICY_DENY);
+    node().add_policy(set, IDENTITY_ANY, 0, 0, 0, 9, POLICY_DENY);
+    node().add_policy(set, IDENTITY_SELF, 6, kServerPort + 1, 16, 7, POLICY_DENY);
+  }
+  EXPECT_THAT(knock(1), HasVerdict(VERDICT_TO_ENDPOINT));
+  node().add_policy(kSet + 1, IDENTITY_SELF, 6, kServerPort, 16, 41, POLICY_DENY);
+  const auto ingress = knock(2);
+  EXPECT_THAT(ingress, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(ingress.event.value().rule, 41U);
+  node().add_policy(kSet, IDENTITY_SELF, 6, kServerPort, 16, 40, POLICY_DENY);
+  const auto egress = knock(3);
+  EXPECT_THAT(egress, Drops(DROP_POLICY_EGRESS));
+  EXPECT_EQ(egress.event.value().rule, 40U);
+}
+
+// A11: a live connection of that kind is judged again as what it is.
+TEST_P(Policy, PodToItselfByAServiceIsCutToo) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().client, kServerPort}}});
+  send(who().vip, Packet(Tcp{.sport = 1, .dport = 80}));
+  isolate_ingress(1, kSet);
+  EXPECT_THAT(send(who().vip, Packet(Tcp{.sport = 1, .dport = 80, .flags = ACK})),
+              HasVerdict(VERDICT_TO_ENDPOINT));
+  node().add_policy(kSet, IDENTITY_SELF, 0, 0, 0, 7, POLICY_DENY);
+  isolate_ingress(1, kSet);
+  const auto run = send(who().vip, Packet(Tcp{.sport = 1, .dport = 80, .flags = ACK}));
+  EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(run.flow_delta, -2);
 }
 
 // P10: ipBlock: the longest prefix names the identity.

@@ -102,11 +102,13 @@ bool Model::concerns_live_address(const Tuple& tuple) const {
 }
 
 /// The longest match among the rules of one identity decides; only then those for every identity are asked.
-bool Model::allows(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const {
-  if (set == 0) return true;
+/// What names the pod itself is asked alone, and denies what it names only (A11).
+Model::Says Model::set_says(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const {
+  const bool self = identity == IDENTITY_SELF;
+  const Says otherwise{.verdict = self ? uint8_t{POLICY_ALLOW} : uint8_t{POLICY_DENY}};
   const auto rules = state.sets.find(set);
-  if (rules == state.sets.end()) return false;
-  for (const uint32_t who : {identity, 0U}) {
+  if (rules == state.sets.end()) return otherwise;
+  for (const uint32_t who : {identity, self ? identity : 0U}) {
     const Rule* best = nullptr;
     for (const Rule& rule : rules->second) {
       const bool matches = rule.identity == who && (rule.proto == 0 || rule.proto == proto) &&
@@ -114,25 +116,62 @@ bool Model::allows(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port
       const auto length = [](const Rule& r) { return r.proto == 0 ? -1 : int{r.bits}; };
       if (matches && (!best || length(rule) > length(*best))) best = &rule;
     }
-    if (best) return best->allow;
+    if (best) return {best->verdict, best->id};
   }
-  return false;
+  return otherwise;
 }
 
-/// DROP_NONE, or why C may not talk to B. P3, P13, P15, P20; P11: B is behind the service.
-int Model::judge(const Tuple& original, const Tuple& reply) const {
+/// One direction. `reason` is also which: the pod is the source of egress, the destination of ingress.
+void Model::obey(Judgement& judgement, const Pod& pod, int reason, uint32_t peer, const Tuple& reply) const {
+  const uint32_t set = reason == DROP_POLICY_EGRESS ? pod.egress_set : pod.ingress_set;
+  if (set == POLICY_SET_ALLOW_ALL || judgement.denies()) return;
+  const Says says = set_says(set, peer, reply.proto, reply.sport);
+  if (says.verdict == POLICY_DENY && !pod.audited) {
+    judgement = {.reason = reason, .told = pod.rejects, .rule = says.rule};
+  } else if (!judgement.audited) {
+    judgement.rule = says.rule;
+    if (says.verdict == POLICY_ALLOW) return;
+    judgement.audited = true;
+    judgement.reason = reason;
+  }
+}
+
+/// May C talk to B? P3, P13, P15, P20, A11; P11: B is behind the service.
+Model::Judgement Model::judge(const Tuple& original, const Tuple& reply, bool by_service) const {
   const Party client = party(original.src);
   const Party server = party(reply.src);
   const Pod* from = client.pod != 0 ? &state.pods.at(client.pod) : nullptr;
   const Pod* to = server.pod != 0 ? &state.pods.at(server.pod) : nullptr;
-  if ((from && !from->open) || (to && !to->open)) return DROP_ENDPOINT_CLOSED;
-  if (from && client.pod == server.pod) return DROP_NONE;
-  if (from && !allows(from->egress_set, server.identity, original.proto, reply.sport))
-    return DROP_POLICY_EGRESS;
-  if (to && !client.own && !allows(to->ingress_set, client.identity, original.proto, reply.sport)) {
-    return DROP_POLICY_INGRESS;
-  }
-  return DROP_NONE;
+  if ((from && !from->open) || (to && !to->open)) return {.reason = DROP_ENDPOINT_CLOSED};
+  const bool itself = from && client.pod == server.pod;
+  Judgement judgement;
+  if (itself && !by_service) return judgement;
+  if (from)
+    obey(judgement, *from, DROP_POLICY_EGRESS, itself ? uint32_t{IDENTITY_SELF} : server.identity, reply);
+  if (to && !client.own)
+    obey(judgement, *to, DROP_POLICY_INGRESS, itself ? uint32_t{IDENTITY_SELF} : client.identity, reply);
+  return judgement;
+}
+
+/// Of a first packet. Which end began a connection that is picked up in its middle cannot be known: it must
+/// be allowed both ways round, or one that was cut would live on by its other end (P17).
+Model::Judgement Model::judge_both_ways(const Arrival& arrival, const Tuple& plain, bool by_service) const {
+  const Judgement first = judge(arrival.tuple, plain, by_service);
+  if (first.denies() || arrival.tuple.proto != IPPROTO_TCP || !is_midstream(arrival)) return first;
+  Judgement second = judge(plain, arrival.tuple, false);
+  second.reversed = second.denies() || (second.audited && !first.audited);
+  return second.reversed ? second : first;
+}
+
+/// A reset is never answered.
+Decision Model::Judgement::decide(Decision passing, const Arrival& arrival) const {
+  Decision decision = denies() ? drop(reason) : std::move(passing);
+  decision.reason = reason;
+  decision.audited = audited;
+  decision.reversed = reversed && (reason == DROP_POLICY_EGRESS || reason == DROP_POLICY_INGRESS);
+  decision.rule = rule;
+  decision.told = denies() && told && (arrival.tcp_flags & kRst) == 0;
+  return decision;
 }
 
 /// What a local pod sends comes by its device, what others send never comes by a pod's.
@@ -178,11 +217,16 @@ std::optional<Decision> Model::known_flow(const Arrival& arrival) {
   const bool is_reply = arrival.tuple == pair->reply;
   if (!enters_here(*pair, is_reply, arrival)) return drop(DROP_SPOOFED);
   const auto epoch = [&](uint32_t pod) { return pod == 0 ? 0 : state.pods.at(pod).epoch; };
+  Judgement judgement;
   if (pair->client_epoch != epoch(pair->client) || pair->server_epoch != epoch(pair->server)) {
-    if (const int reason = judge(pair->original, pair->reply); reason != DROP_NONE) {
+    judgement = judge(pair->original, pair->reply, pair->service);
+    judgement.reversed = is_reply;
+    if (judgement.denies()) {
       remove(*pair);
-      return drop(reason);
+      return judgement.decide({}, arrival);
     }
+    pair->audited = judgement.audited;
+    pair->rule = judgement.rule;
     pair->client_epoch = epoch(pair->client);
     pair->server_epoch = epoch(pair->server);
   }
@@ -195,10 +239,10 @@ std::optional<Decision> Model::known_flow(const Arrival& arrival) {
     return {};
   }
   advance(*pair, is_reply, arrival);
-  return Decision{.verdict = is_reply ? pair->backward : pair->forward,
-                  .reason = DROP_NONE,
-                  .out = (is_reply ? pair->original : pair->reply).reversed(),
-                  .complaint = {}};
+  return judgement.decide({.verdict = is_reply ? pair->backward : pair->forward,
+                           .out = (is_reply ? pair->original : pair->reply).reversed(),
+                           .complaint = {}},
+                          arrival);
 }
 
 /// nullopt: go on.
@@ -318,18 +362,10 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
   if (const auto decided = choose(arrival, choices, target, complaint)) return *decided;
   const Tuple plain{target.backend.address, target.backend.port, arrival.tuple.src, arrival.tuple.sport,
                     arrival.tuple.proto};
-  if (const int reason = judge(arrival.tuple, plain); reason != DROP_NONE) return drop(reason);
-  // Which end began a connection that is picked up in its middle cannot be known: it must be allowed both
-  // ways round, or one that was cut would live on by its other end (P17).
-  if (arrival.tuple.proto == IPPROTO_TCP && is_midstream(arrival)) {
-    if (const int reason = judge(plain, arrival.tuple); reason != DROP_NONE) return drop(reason);
-  }
-  // An echo reply answers a request that nobody here has seen; TCP in its middle is picked up if it may have
-  // begun at either end (P17).
+  const Judgement judgement = judge_both_ways(arrival, plain, target.service);
+  if (judgement.denies()) return judgement.decide({}, arrival);
+  // An echo reply answers a request that nobody here has seen.
   if (is_echo(arrival.tuple) && is_midstream(arrival)) return drop(DROP_NO_FLOW);
-  if (is_midstream(arrival)) {
-    if (const int reason = judge(plain, arrival.tuple); reason != DROP_NONE) return drop(reason);
-  }
   if (const auto decided = translate(arrival, choices, target, reply, complaint)) return *decided;
 
   const Party client = party(arrival.tuple.src);
@@ -342,13 +378,17 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
   pair->client_epoch = client.pod != 0 ? state.pods.at(client.pod).epoch : 0;
   pair->server_epoch = server.pod != 0 ? state.pods.at(server.pod).epoch : 0;
   pair->backend = target.service ? target.backend.id : 0;
+  pair->service = target.service;
+  pair->audited = judgement.audited;
+  pair->rule = judgement.rule;
   pair->forward = server.pod != 0 ? VERDICT_TO_ENDPOINT : server.own ? VERDICT_TO_HOST : VERDICT_TO_NEXT_HOP;
   const bool host = client.own || arrival.tuple.src.is_loopback();
   pair->backward = client.pod != 0 ? VERDICT_TO_ENDPOINT : host ? VERDICT_TO_HOST : VERDICT_TO_NEXT_HOP;
   flows_[pair->original] = pair;
   flows_[pair->reply] = pair;
   advance(*pair, false, arrival);
-  return {.verdict = pair->forward, .reason = DROP_NONE, .out = reply.reversed(), .complaint = complaint};
+  return judgement.decide({.verdict = pair->forward, .out = reply.reversed(), .complaint = complaint},
+                          arrival);
 }
 
 Decision Model::step(const Arrival& arrival, const Choices& choices) {

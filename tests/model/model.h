@@ -10,6 +10,7 @@
 
 #include "base/address.h"
 #include "maps/abi/flow.h"
+#include "maps/abi/policy.h"
 #include "maps/abi/reasons.h"
 
 /// The datapath's decisions in plain C++: written from the design and the specs, not from the programs. It
@@ -36,6 +37,8 @@ struct Pod {
   uint32_t egress_set = 0;
   uint32_t epoch = 1;
   bool open = true;
+  bool rejects = false;  ///< tells whom its policy denies
+  bool audited = false;  ///< its policy drops nothing
 };
 
 struct Backend {
@@ -65,7 +68,8 @@ struct Rule {
   uint8_t proto = 0;      ///< 0: any
   uint16_t port = 0;
   uint8_t bits = 0;  ///< leading bits of the port that count
-  bool allow = true;
+  uint8_t verdict = POLICY_ALLOW;
+  uint32_t id = 0;
 };
 
 /// The wanted state of one node.
@@ -106,6 +110,10 @@ struct Decision {
   int reason = DROP_NONE;
   Tuple out;              ///< of a packet that goes on
   std::string complaint;  ///< a random choice that was not allowed
+  bool audited = false;   ///< goes on although policy denies: `reason` is what it would be dropped for
+  bool reversed = false;  ///< `reason` is of the connection as its receiver began it
+  bool told = false;      ///< dropped, and its sender hears of it
+  uint32_t rule = 0;      ///< of a packet that policy drops or audits
 };
 
 struct Pair {
@@ -117,6 +125,9 @@ struct Pair {
   uint32_t client_epoch = 0;
   uint32_t server_epoch = 0;
   uint32_t backend = 0;  ///< id, 0: no service
+  bool service = false;
+  bool audited = false;
+  uint32_t rule = 0;
   int forward = VERDICT_TO_ENDPOINT;
   int backward = VERDICT_TO_ENDPOINT;
   bool fin_original = false;
@@ -146,13 +157,30 @@ class Model {
     Backend backend;
     bool service = false;
   };
+  /// What policy says of a connection.
+  struct Judgement {
+    int reason = DROP_NONE;  ///< of the first direction that denies or, if none does, that is audited
+    bool audited = false;
+    bool reversed = false;
+    bool told = false;
+    uint32_t rule = 0;  ///< which denied, or else which allowed last
+
+    [[nodiscard]] bool denies() const { return reason != DROP_NONE && !audited; }
+    [[nodiscard]] Decision decide(Decision passing, const Arrival& arrival) const;
+  };
+  struct Says {
+    uint8_t verdict = POLICY_DENY;
+    uint32_t rule = 0;
+  };
 
   [[nodiscard]] Party party(const Address& address) const;
   [[nodiscard]] const Service* frontend(const Tuple& tuple) const;
   [[nodiscard]] std::optional<Decision> no_frontend(const Arrival& arrival) const;
   [[nodiscard]] bool concerns_live_address(const Tuple& tuple) const;
-  [[nodiscard]] bool allows(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const;
-  [[nodiscard]] int judge(const Tuple& original, const Tuple& reply) const;
+  [[nodiscard]] Says set_says(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const;
+  void obey(Judgement& judgement, const Pod& pod, int reason, uint32_t peer, const Tuple& reply) const;
+  [[nodiscard]] Judgement judge(const Tuple& original, const Tuple& reply, bool by_service) const;
+  [[nodiscard]] Judgement judge_both_ways(const Arrival& arrival, const Tuple& plain, bool by_service) const;
   [[nodiscard]] bool enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const;
   std::optional<Decision> known_flow(const Arrival& arrival);
   Decision new_flow(const Arrival& arrival, const Choices& choices);

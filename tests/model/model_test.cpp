@@ -49,6 +49,28 @@ TEST_P(ModelTest, DenyIsTheDefaultOfASet) {
   EXPECT_EQ(from_client({who_.client, 1, who_.server, 80, IPPROTO_TCP}).verdict, VERDICT_TO_ENDPOINT);
 }
 
+TEST_P(ModelTest, ARuleDeniesAuditsAndIsNamed) {
+  model_.state.pods[2].ingress_set = 7;
+  model_.state.pods[2].rejects = true;
+  auto& rule = model_.state.sets[7].emplace_back(Rule{.identity = 1001, .verdict = POLICY_DENY, .id = 70});
+  const auto denied = from_client({who_.client, 1, who_.server, 80, IPPROTO_TCP});
+  EXPECT_EQ(denied.reason, DROP_POLICY_INGRESS);
+  EXPECT_EQ(denied.rule, 70U);
+  EXPECT_TRUE(denied.told);
+  rule.verdict = POLICY_AUDIT;
+  const auto audited = from_client({who_.client, 1, who_.server, 80, IPPROTO_TCP});
+  EXPECT_EQ(audited.verdict, VERDICT_TO_ENDPOINT);
+  EXPECT_TRUE(audited.audited);
+  EXPECT_EQ(audited.rule, 70U);
+}
+
+// P20: audit is a policy's, not that of a pod without one.
+TEST_P(ModelTest, AClosedPodIsNotAudited) {
+  model_.state.pods[2].audited = true;
+  model_.state.pods[2].open = false;
+  EXPECT_EQ(from_client({who_.client, 1, who_.server, 80, IPPROTO_TCP}).reason, DROP_ENDPOINT_CLOSED);
+}
+
 TEST_P(ModelTest, ForeignAddressIsSpoofed) {
   EXPECT_EQ(from_client({who_.server, 1, who_.outside, 80, IPPROTO_TCP}).reason, DROP_SPOOFED);
 }

@@ -1,6 +1,7 @@
 #include "tests/model/scenario.h"
 
 #include <fmt/format.h>
+#include <linux/pkt_cls.h>
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -83,7 +84,9 @@ Scenario::Scenario(test::Node& node, Family family, uint64_t seed)
 }
 
 void Scenario::make_policies() {
-  const std::array<uint32_t, 6> identities = {0, 1, 2, 3, 1001, 1003};
+  const std::array<uint32_t, 7> identities = {0, 1, 2, 3, IDENTITY_SELF, 1001, 1003};
+  constexpr std::array<uint8_t, 8> kVerdicts = {POLICY_ALLOW, POLICY_ALLOW, POLICY_ALLOW, POLICY_ALLOW,
+                                                POLICY_ALLOW, POLICY_DENY,  POLICY_DENY,  POLICY_AUDIT};
   const std::array<uint8_t, 4> protocols = {0, IPPROTO_TCP, IPPROTO_UDP,
                                             who_.v4() ? uint8_t{1} : uint8_t{58}};
   const std::array<std::pair<uint16_t, uint8_t>, 4> ports = {{{0, 0}, {8080, 16}, {8080, 12}, {53, 16}}};
@@ -91,13 +94,13 @@ void Scenario::make_policies() {
     std::set<std::tuple<uint32_t, uint8_t, uint16_t, uint8_t>> taken;
     auto& rules = model_.state.sets[set];
     for (uint64_t count = 1 + random(5); count > 0; --count) {
-      Rule rule{.identity = pick(identities), .proto = pick(protocols), .allow = chance(75)};
+      Rule rule{.identity = pick(identities), .proto = pick(protocols), .verdict = pick(kVerdicts)};
       if (rule.proto == IPPROTO_TCP || rule.proto == IPPROTO_UDP)
         std::tie(rule.port, rule.bits) = pick(ports);
       if (!taken.insert({rule.identity, rule.proto, rule.port, rule.bits}).second) continue;
+      rule.id = set * 100 + static_cast<uint32_t>(rules.size());
       rules.push_back(rule);
-      node_.add_policy(set, rule.identity, rule.proto, rule.port, rule.bits, set,
-                       rule.allow ? POLICY_ALLOW : POLICY_DENY);
+      node_.add_policy(set, rule.identity, rule.proto, rule.port, rule.bits, rule.id, rule.verdict);
     }
   }
 }
@@ -197,6 +200,8 @@ void Scenario::change_something() {
   switch (random(4)) {
     case 0:
       pod.open = chance(70);
+      pod.audited = chance(20);
+      pod.rejects = chance(50);
       break;
     case 1: {
       Service& service = pick(model_.state.frontends);
@@ -222,12 +227,15 @@ void Scenario::change_something() {
   ++pod.epoch;
   node_.change_pod(index, [&](endpoint& record) {
     record.state = pod.open ? ENDPOINT_OPEN : ENDPOINT_CLOSED;
+    record.flags =
+        static_cast<uint8_t>((pod.rejects ? ENDPOINT_REJECTS : 0) | (pod.audited ? ENDPOINT_AUDITED : 0));
     record.ingress_set = pod.ingress_set;
     record.egress_set = pod.egress_set;
     record.epoch = pod.epoch;
   });
-  history_.push_back(fmt::format("pod {}: open {} ingress {} egress {} epoch {}", index, pod.open,
-                                 pod.ingress_set, pod.egress_set, pod.epoch));
+  history_.push_back(fmt::format("pod {}: open {} audited {} rejects {} ingress {} egress {} epoch {}", index,
+                                 pod.open, pod.audited, pod.rejects, pod.ingress_set, pod.egress_set,
+                                 pod.epoch));
 }
 
 /// A packet of a tuple, where its sender's packets come in.
@@ -360,9 +368,23 @@ std::string Scenario::send(const Arrival& arrival) {
                               maps::verdict_label(static_cast<uint32_t>(want.verdict)),
                               maps::drop_reason_label(static_cast<uint32_t>(want.reason))));
   }
+  if (const std::string policy = compare_policy(run, want); !policy.empty()) return report(policy);
   if (goes_on && choices.out != want.out) return report("the model sends " + want.out.text());
   const std::string tables = compare_tables();
   return tables.empty() ? "" : report(tables);
+}
+
+/// What is told of policy: to user space, and to the sender.
+std::string Scenario::compare_policy(const test::Outcome& run, const Decision& want) {
+  const int reason = run.reason();
+  const int flags = (want.audited ? EVENT_AUDITED : 0) | (want.reversed ? EVENT_REVERSED : 0);
+  if (run.event->flags != flags) return fmt::format("the model says event flags {}", flags);
+  if (reason != DROP_POLICY_EGRESS && reason != DROP_POLICY_INGRESS) return {};
+  if (run.event->rule != want.rule)
+    return fmt::format("by rule {}, the model says {}", run.event->rule, want.rule);
+  if (run.verdict() == VERDICT_DROP && (run.code == TC_ACT_REDIRECT) != want.told)
+    return fmt::format("the model says that the sender is {}told", want.told ? "" : "not ");
+  return {};
 }
 
 /// Every entry on both sides: keys, peers, states, endpoints.
@@ -388,6 +410,10 @@ std::string Scenario::compare_tables() const {
       out += fmt::format("state of {}: program {}, model {}\n", tuple.text(),
                          maps::flow_state_label(record.state),
                          maps::flow_state_label(static_cast<uint32_t>(pair.state)));
+    }
+    if (record.rule != pair.rule || ((record.flags & FLOW_AUDITED) != 0) != pair.audited) {
+      out += fmt::format("policy of {}: program rule {} flags {:#x}, model rule {} audited {}\n",
+                         tuple.text(), record.rule, record.flags, pair.rule, pair.audited);
     }
     if (record.src_endpoint != pair.client || record.dst_endpoint != pair.server) {
       out += fmt::format("endpoints of {}: program {} {}, model {} {}\n", tuple.text(), record.src_endpoint,

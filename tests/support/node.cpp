@@ -152,10 +152,12 @@ Result<Outcome> Node::try_run(enum hook hook, const std::string& device, const B
 
   std::vector<packet_count> verdicts;
   std::vector<packet_count> drops;
+  std::vector<packet_count> audits;
   size_t flows = 0;
   if (!options.light) {
     verdicts = must(maps_.verdict_counts.sums());
     drops = must(maps_.drop_counts.sums());
+    audits = must(maps_.audit_counts.sums());
     flows = must(maps_.flows.entries()).size();
   }
   events_.clear();
@@ -176,6 +178,7 @@ Result<Outcome> Node::try_run(enum hook hook, const std::string& device, const B
     run.packet = Packet::parse(run.bytes);
     run.verdicts = counted(verdicts, must(maps_.verdict_counts.sums()), hook, VERDICTS_MAX);
     run.drops = counted(drops, must(maps_.drop_counts.sums()), hook, DROP_REASONS_MAX);
+    run.audits = counted(audits, must(maps_.audit_counts.sums()), hook, DROP_REASONS_MAX);
     run.flow_delta = static_cast<int>(must(maps_.flows.entries()).size()) - static_cast<int>(flows);
   }
   return run;

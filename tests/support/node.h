@@ -60,6 +60,7 @@ struct Outcome {
   std::optional<packet_event> event;  ///< the trace event of this packet; nullopt: the program sent none
   std::map<int, uint64_t> verdicts;   ///< packets counted by this run, by enum verdict
   std::map<int, uint64_t> drops;      ///< and by enum drop_reason
+  std::map<int, uint64_t> audits;     ///< let through by audit mode, by what they would be dropped for
   int flow_delta = 0;                 ///< entries added to the flow table less entries removed
 
   [[nodiscard]] int verdict() const { return event ? event->verdict : -1; }

@@ -170,6 +170,35 @@ TEST_F(Policies, IdentityChangeRaisesTheEpochOfIsolatedEndpoints) {
   EXPECT_FALSE(client_allowed());
 }
 
+// P17: what audit mode let through is judged again when it ends, also over a restart in between; its
+// beginning and the answer to the denied change no verdict of a live connection.
+TEST_F(Policies, TheEndOfAuditModeRaisesTheEpoch) {
+  auto image = image_of(16, kClientOld);
+  (void)publish(image);
+  const uint32_t epoch = record().epoch;
+  image.endpoints[kWeb].flags = ENDPOINT_AUDITED | ENDPOINT_REJECTS;
+  (void)publish(image);
+  EXPECT_EQ(record().flags, ENDPOINT_AUDITED | ENDPOINT_REJECTS);
+  EXPECT_EQ(record().epoch, epoch);
+  start();
+  image.endpoints[kWeb].flags = ENDPOINT_REJECTS;
+  (void)publish(image);
+  EXPECT_EQ(record().flags, ENDPOINT_REJECTS);
+  EXPECT_EQ(record().epoch, epoch + 1);
+}
+
+// P20: whom a closed pod's policy would deny is nobody's to tell.
+TEST_F(Policies, AClosedPodHasNoFlags) {
+  maps_.before_write = [this](const std::string&) {
+    auto web = maps_.endpoints.find(kWeb);
+    if (web != maps_.endpoints.end()) EXPECT_EQ(web->second.flags, 0);
+  };
+  auto image = image_of(16, kClientOld);
+  image.endpoints[kWeb].flags = ENDPOINT_AUDITED;
+  (void)publish(image);
+  EXPECT_EQ(record().flags, ENDPOINT_AUDITED);
+}
+
 TEST_F(Policies, SetThatDoesNotFitIsTakenBackAndTheOldOneStays) {
   (void)publish(image_of(16, kClientOld));
   maps_.capacity["policies"] = 2;

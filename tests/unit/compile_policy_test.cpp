@@ -333,6 +333,24 @@ TEST_F(Policy, ARuleSaysWhatItIs) {
             "ingress[0]: from pods app=client or 10.0.0.0/8 except 10.9.0.0/16 to TCP 80, TCP 8000-8080");
 }
 
+// The pod says what those hear whom its policy denies, or else its namespace, or else the node.
+TEST_F(Policy, TheNearestSaysWhatTheDeniedHear) {
+  const auto flags = [&] { return int{compile().endpoints.at(1).flags}; };
+  EXPECT_EQ(flags(), 0);
+  node.denied = model::Denied::kReject;
+  EXPECT_EQ(flags(), ENDPOINT_REJECTS);
+  state.namespaces["default"].denied = model::Denied::kDrop;
+  EXPECT_EQ(flags(), 0);
+  state.pods.at(name("default", "web")).denied = model::Denied::kReject;
+  EXPECT_EQ(flags(), ENDPOINT_REJECTS);
+  EXPECT_EQ(compile().endpoints.at(2).flags, 0) << "it is the pod's alone";
+}
+
+TEST_F(Policy, AuditOfTheNodeIsThatOfEveryPod) {
+  node.policy_audit = true;
+  for (const auto& [index, endpoint] : compile().endpoints) EXPECT_EQ(endpoint.flags, ENDPOINT_AUDITED);
+}
+
 TEST_F(Policy, PodsUnderTheSamePoliciesShareOneSet) {
   for (int i = 0; i < 20; ++i)
     add_pod("default", "web" + std::to_string(i), "web", "10.0.3." + std::to_string(i),

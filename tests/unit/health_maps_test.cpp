@@ -64,7 +64,10 @@ TEST_F(MapsMeasured, PacketsByHookAndVerdictDropsByReason) {
   ASSERT_TRUE(maps_.verdict_counts.put(kHook * VERDICTS_MAX + VERDICT_DROP, {.packets = 3, .bytes = 300}));
   ASSERT_TRUE(
       maps_.drop_counts.put(kHook * DROP_REASONS_MAX + DROP_POLICY_EGRESS, {.packets = 3, .bytes = 300}));
+  ASSERT_TRUE(
+      maps_.audit_counts.put(kHook * DROP_REASONS_MAX + DROP_POLICY_EGRESS, {.packets = 2, .bytes = 200}));
   const auto all = samples();
+  EXPECT_EQ(all.at("bpfnet_audited_total from_pod policy-egress"), 2 * cpus);
   EXPECT_EQ(all.at("bpfnet_packets_total from_pod drop"), 3 * cpus);
   EXPECT_EQ(all.at("bpfnet_bytes_total from_pod drop"), 300 * cpus);
   EXPECT_EQ(all.at("bpfnet_drops_total from_pod policy-egress"), 3 * cpus);
@@ -125,6 +128,7 @@ TEST_F(MapsMeasured, TableAndRegistryNameTheSameMetrics) {
   metrics.set_writes({{.map = "frontends"}});
   ASSERT_TRUE(maps_.verdict_counts.put(0, {.packets = 1, .bytes = 1}));
   ASSERT_TRUE(maps_.drop_counts.put(1, {.packets = 1, .bytes = 1}));
+  ASSERT_TRUE(maps_.audit_counts.put(1, {.packets = 1, .bytes = 1}));
   std::set<std::string> expected;
   std::set<std::string> collected;
   for (const MetricSpec& spec : metric_table()) expected.insert(fmt::format("{} {}", spec.name, spec.labels));

@@ -46,6 +46,8 @@ constexpr Shape kShapes[] = {
      uint32_t{HOOKS_MAX} * VERDICTS_MAX},
     {"drop_counts", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(packet_count),
      uint32_t{HOOKS_MAX} * DROP_REASONS_MAX},
+    {"audit_counts", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(packet_count),
+     uint32_t{HOOKS_MAX} * DROP_REASONS_MAX},
     {"events", BPF_MAP_TYPE_RINGBUF, 0, 0, 4096},
     {"node_config", BPF_MAP_TYPE_ARRAY, 4, sizeof(datapath_config), 1},
 };

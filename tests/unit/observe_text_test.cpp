@@ -93,5 +93,30 @@ TEST(Events, ADropReadsAsASentence) {
   EXPECT_EQ(view.json.at("destination_name"), "default/web");
 }
 
+// An answer is judged as its connection: the egress that denies it is the receiver's, and the event says so.
+TEST(Events, ADeniedAnswerNamesTheReceiversPolicies) {
+  packet_event event{};
+  event.verdict = VERDICT_DROP;
+  event.reason = DROP_POLICY_INGRESS;
+  event.flags = EVENT_REVERSED;
+  event.src_endpoint = 1;
+  const View view = event_view(event, some_names());
+  EXPECT_NE(view.text.find("from default/web, isolated by default/allow, default/deny"), std::string::npos)
+      << view.text;
+  EXPECT_EQ(view.json.at("flags"), nlohmann::json::array({"reversed"}));
+}
+
+TEST(Events, AnAuditSaysThatThePacketPassed) {
+  packet_event event{};
+  event.verdict = VERDICT_TO_ENDPOINT;
+  event.reason = DROP_POLICY_INGRESS;
+  event.flags = EVENT_AUDITED;
+  event.dst_endpoint = 1;
+  const View view = event_view(event, some_names());
+  EXPECT_NE(view.text.find(" audited policy-ingress "), std::string::npos) << view.text;
+  EXPECT_NE(view.text.find("It was let through"), std::string::npos) << view.text;
+  EXPECT_EQ(view.json.at("verdict"), "to-endpoint");
+}
+
 }  // namespace
 }  // namespace bpfnet::observe

@@ -206,6 +206,20 @@ TEST_F(Views, DropsBearTheirSentence) {
   EXPECT_THAT(drops_view(maps)->text, HasSubstr("The node has no route to the destination."));
 }
 
+// What audit mode let through is no drop: it stands apart, in JSON too.
+TEST_F(Views, AuditedPacketsAreNoDrops) {
+  ASSERT_TRUE(
+      maps.audit_counts.put(uint32_t{HOOK_from_pod} * DROP_REASONS_MAX + DROP_POLICY_INGRESS, {1, 60}));
+  const auto view = drops_view(maps);
+  EXPECT_THAT(view->text, HasSubstr("nothing was dropped\n\nlet through"));
+  EXPECT_THAT(view->text, HasSubstr("from_pod  policy-ingress"));
+  ASSERT_EQ(view->json.size(), 1U);
+  EXPECT_EQ(view->json[0].at("audited"), true);
+  const auto status = status_view(maps, {fail("down"), nlohmann::json::array()});
+  EXPECT_EQ(status->json.at("datapath").at("packets_dropped"), 0);
+  EXPECT_EQ(status->json.at("datapath").at("packets_audited"), maps::possible_cpus());
+}
+
 TEST_F(Views, StatusTellsThatTheAgentIsDown) {
   const auto view = status_view(maps, {fail("no agent answers at X"), nlohmann::json::array()});
   ASSERT_TRUE(view);

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -106,6 +107,32 @@ TEST(Decode, S59_WhenASliceChangedLast) {
        {"yesterday", "\"2026-02-30T00:00:00Z\"", "\"2026-01-31T12:00:00\"", "\"2026-01-31T12:00:00.Z\"",
         "\"2026-01-31T12:00:00Zz\"", "\"2026-1-31T12:00:00Z\""})
     EXPECT_FALSE(last_change(bad, 1)) << bad;
+}
+
+/// Of a Pod and of a Namespace whose annotation says `value`.
+std::vector<std::optional<model::Denied>> denied(const std::string& value, size_t problems = 0) {
+  std::vector<std::optional<model::Denied>> found;
+  for (const char* kind : {"Pod", "Namespace"}) {
+    const auto text = fmt::format(
+        "apiVersion: v1\nkind: {}\nmetadata: {{name: x, annotations: {{policy.bpfnet.io/denied: {}}}}}\n",
+        kind, value);
+    const auto decoded = decode(text, Format::kYaml);
+    EXPECT_EQ(decoded.objects.size(), 1U) << value;
+    for (const auto& object : decoded.objects) {
+      EXPECT_EQ(object.problems.size(), problems) << value;
+      if (const auto* pod = std::get_if<model::Pod>(&*object.object)) found.push_back(pod->denied);
+      if (const auto* ns = std::get_if<model::Namespace>(&*object.object)) found.push_back(ns->denied);
+    }
+  }
+  return found;
+}
+
+TEST(Decode, WhatTheDeniedHear) {
+  using Both = std::vector<std::optional<model::Denied>>;
+  EXPECT_EQ(denied("reject"), (Both{model::Denied::kReject, model::Denied::kReject}));
+  EXPECT_EQ(denied("drop"), (Both{model::Denied::kDrop, model::Denied::kDrop}));
+  // A mistake costs the annotation, not the object.
+  EXPECT_EQ(denied("refuse", 1), (Both{std::nullopt, std::nullopt}));
 }
 
 TEST(Decode, NodeWithTheOldPodCidrOnly) {
