@@ -27,6 +27,7 @@ enum packet_flags {
 	PACKET_NO_NEIGHBOUR = 1 << 3,   /* delivery: the next hop must be looked up */
 	PACKET_KEEP_LINK = 1 << 4,      /* delivery: the Ethernet header stays */
 	PACKET_NO_FLOW = 1 << 5,        /* the flow table does not have it */
+	PACKET_HOST_OWN = 1 << 6,       /* of the host's own to no service: it only becomes a known flow */
 };
 
 enum tcp_flags {

@@ -24,13 +24,17 @@ static __always_inline bool peer_is_silent(const struct socket_datagram_peer *kn
 	return tick_now() - known->last_used >= config.timeout_udp_established;
 }
 
-/* As flow_is_stale says it of flows (S45). */
-static __always_inline bool peer_is_current(const struct socket_datagram_peer *known)
+/* As flow_is_stale and flow_may_join say it of flows (S45): by the backend's generation at once, and once a tick
+ * it is asked whose the address is now. A deleted service's clients are left where they are (S46). */
+static __always_inline bool peer_is_current(const struct socket_datagram_peer *known, const struct sock_call *call)
 {
 	__u32 id = known->backend;
 	struct backend_state *state = bpf_map_lookup_elem(&backend_states, &id);
+	struct frontend frontend;
 
-	return state && state->generation == known->generation && !peer_is_silent(known);
+	if (!state || state->generation != known->generation || peer_is_silent(known))
+		return false;
+	return known->last_used == tick_now() || !passed_to_another(&call->to, known->service, &frontend);
 }
 
 static __always_inline struct socket_datagram_peer *peer_find(struct socket_datagram_peers *peers,
@@ -109,6 +113,7 @@ static __always_inline struct socket_datagram_peer *peer_choose(struct bpf_sock_
 	known->peer.service_port = call->to.dport;
 	known->peer.backend = call->backend;
 	known->peer.backend_port = call->backend_port;
+	known->service = call->service;
 	known->backend = call->backend_id;
 	known->generation = call->generation;
 	return known;
@@ -124,7 +129,7 @@ static __always_inline void sock_sendmsg(struct bpf_sock_addr *ctx, struct sock_
 	peers = bpf_sk_storage_get(&socket_datagrams, ctx->sk, NULL, 0);
 	if (peers)
 		known = peer_find(peers, call);
-	if (!known || !peer_is_current(known)) {
+	if (!known || !peer_is_current(known, call)) {
 		known = peer_choose(ctx, call, peers, known);
 	} else if (!known->peer.backend_port) {
 		known->last_used = tick_now();

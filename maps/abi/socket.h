@@ -30,21 +30,22 @@ struct socket_peer {
 ABI_ASSERT(sizeof(struct socket_peer) == 36, "socket_peer");
 
 /* An unconnected UDP socket keeps its backend as a flow of the packet path would: until its generation
- * moves, or until the socket was silent for timeout_udp_established. */
+ * moves, until the address is another service's, or until the socket was silent for timeout_udp_established. */
 struct socket_datagram_peer {
 	struct socket_peer peer;
+	__u32 service; /* frontend.service */
 	__u32 backend; /* id */
 	__u32 generation;
 	__u32 last_used; /* tick */
 };
-ABI_ASSERT(sizeof(struct socket_datagram_peer) == 48, "socket_datagram_peer");
+ABI_ASSERT(sizeof(struct socket_datagram_peer) == 52, "socket_datagram_peer");
 
 /* Services beyond these go by the packet path. */
 enum { SOCKET_DATAGRAM_PEERS = 4 };
 struct socket_datagram_peers {
 	struct socket_datagram_peer of[SOCKET_DATAGRAM_PEERS];
 };
-ABI_ASSERT(sizeof(struct socket_datagram_peers) == 192, "socket_datagram_peers");
+ABI_ASSERT(sizeof(struct socket_datagram_peers) == 208, "socket_datagram_peers");
 
 /* X(number, NAME, "label", "one sentence"). Append-only, as all numbers that travel in counters. */
 #define SOCKET_OUTCOMES(X)                                                                                        \
