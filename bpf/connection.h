@@ -35,6 +35,7 @@ struct connection {
 	struct flow_key reply;   /* create: the reply tuple */
 	struct flow flow;        /* create: the entry being made */
 	struct bpf_fib_lookup fib; /* route, and the neighbour lookup: the kernel's question and answer */
+	struct frontend frontend;  /* service: V:vp's */
 	__u8 quote[QUOTE_MAX];   /* icmp_reply: what is quoted of the packet that is answered */
 };
 

@@ -99,7 +99,7 @@ __weak __noinline int dropped(struct __sk_buff *ctx, struct packet *pkt)
 	count(&drop_counts, pkt->hook * DROP_REASONS_MAX + (pkt->reason & (DROP_REASONS_MAX - 1)), pkt->length);
 	if (!config.trace && event_is_due())
 		report(pkt, VERDICT_DROP, ctx->ifindex);
-	if (pkt->tell)
+	if (pkt->flags & PACKET_TELL)
 		code = icmp_reply(ctx, pkt);
 	return code == TC_ACT_SHOT ? discard(pkt) : code;
 }

@@ -29,6 +29,8 @@ enum packet_flags {
 	PACKET_NO_FLOW = 1 << 5,        /* the flow table does not have it */
 	PACKET_AUDITED = 1 << 6,        /* policy in audit mode: `reason` and `rule` would have been its end */
 	PACKET_REVERSED = 1 << 7,       /* judged as of a connection that its receiver began */
+	PACKET_HOST_OWN = 1 << 8,       /* of the host's own to no service: it only becomes a known flow */
+	PACKET_TELL = 1 << 9,           /* reject(), policy: a drop whose sender gets an ICMP error or a reset */
 };
 
 enum tcp_flags {
@@ -48,12 +50,11 @@ struct packet {
 	__u16 inner_l4_offset;  /* parse: of an ICMP error, the transport header of the packet inside */
 	__u8 family;            /* parse: 4, 6 or 0 */
 	__u8 kind;              /* parse: enum packet_kind */
-	__u8 flags;             /* enum packet_flags */
+	__u16 flags;            /* enum packet_flags */
 	__u8 tcp_flags;         /* parse: 0 for other protocols */
 	__u8 l4_proto;          /* parse: of the packet itself; key.proto is of the packet inside an error */
 	__u8 hook;              /* the hook */
 	__u8 reason;            /* drop(); policy, of a packet that is audited */
-	__u8 tell;              /* reject(), policy: the sender gets an ICMP error or a reset */
 	union {
 		__u32 code;         /* deliver: what the hook returns to the kernel */
 		__be32 fragment_id; /* parse: of a fragment that waits for the first one */

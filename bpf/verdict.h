@@ -21,7 +21,7 @@ static __always_inline enum verdict drop(struct packet *pkt, enum drop_reason re
 /* A drop whose sender is told by an ICMP error. */
 static __always_inline enum verdict reject(struct packet *pkt, enum drop_reason reason)
 {
-	pkt->tell = 1;
+	pkt->flags |= PACKET_TELL;
 	return drop(pkt, reason);
 }
 

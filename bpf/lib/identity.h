@@ -44,6 +44,15 @@ static __always_inline struct endpoint *endpoint_find(__u16 index)
 	return bpf_map_lookup_elem(&endpoints, &i);
 }
 
+/* Read before the sets that it stands for: they are written before it, in place, see EndpointRecords::put. */
+static __always_inline __u32 epoch_read(const struct endpoint *endpoint)
+{
+	__u32 epoch = *(const volatile __u32 *)&endpoint->epoch;
+
+	barrier();
+	return epoch;
+}
+
 /* All that is known of an address; everything zero but the identity when nothing is. */
 struct party {
 	__u32 identity;

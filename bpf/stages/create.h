@@ -71,6 +71,8 @@ static __always_inline void reply_route(struct __sk_buff *ctx, const struct pack
 		/* What left by an uplink is expected back from it. */
 		if (!conn->v_local && pkt->hook == HOOK_to_uplink && conn->action == FLOW_TO_NEXT_HOP)
 			reply->out_ifindex = 0;
+		if (pkt->flags & PACKET_HOST_OWN)
+			reply->out_ifindex = 0;
 		if (reply->out_ifindex == config.host_ifindex) {
 			reply->smac = reply->dmac = host_mac();
 		}

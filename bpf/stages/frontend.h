@@ -19,8 +19,29 @@ static __always_inline void addr_any_local(struct addr *addr)
 		__builtin_memset(addr, 0, sizeof(*addr));
 }
 
+/* Found and lost so often in a row is nothing but a stray writer. */
+enum { FRONTEND_TRIES = 3 };
+
+/* The value of this key as it stood at one instant. One that never is whole has service 0: nobody may use it. */
+static __always_inline bool frontend_read(const struct frontend_key *key, struct frontend *copy)
+{
+	struct frontend *found;
+
+	for (int i = 0; i < FRONTEND_TRIES; i++) {
+		found = bpf_map_lookup_elem(&frontends, key);
+		if (!found)
+			return false;
+		*copy = *found;
+		barrier(); /* what is judged is the copy */
+		if (copy->seal == frontend_seal(key, copy))
+			return true;
+	}
+	__builtin_memset(copy, 0, sizeof(*copy));
+	return true;
+}
+
 /* A block of published ports. */
-static __always_inline struct frontend *frontend_range_find(const struct flow_key *tuple, bool any_local)
+static __always_inline bool frontend_range_read(const struct flow_key *tuple, bool any_local, struct frontend *copy)
 {
 	struct frontend_range_key key = {
 		.prefixlen = FRONTEND_RANGE_BITS + 16,
@@ -30,18 +51,21 @@ static __always_inline struct frontend *frontend_range_find(const struct flow_ke
 		.net = tuple->net,
 		.port = tuple->dport,
 	};
-	struct frontend *frontend = bpf_map_lookup_elem(&frontend_ranges, &key);
+	struct frontend *found = bpf_map_lookup_elem(&frontend_ranges, &key);
 
-	if (frontend || !any_local)
-		return frontend;
-	key.scope = SCOPE_ANY_LOCAL;
-	addr_any_local(&key.addr);
-	return bpf_map_lookup_elem(&frontend_ranges, &key);
+	if (!found && any_local) {
+		key.scope = SCOPE_ANY_LOCAL;
+		addr_any_local(&key.addr);
+		found = bpf_map_lookup_elem(&frontend_ranges, &key);
+	}
+	if (found)
+		*copy = *found;
+	return found;
 }
 
 /* The frontend of V:vp: its exact address first, else any local address that is open for NodePorts; last the
  * blocks of ports, which only a node publishes. `flags` are enum address_flags of V. */
-static __always_inline struct frontend *frontend_find(const struct flow_key *tuple, __u16 flags)
+static __always_inline bool frontend_find(const struct flow_key *tuple, __u16 flags, struct frontend *frontend)
 {
 	bool any_local = flags & ADDRESS_NODE_PORT;
 	struct frontend_key key = {
@@ -51,29 +75,58 @@ static __always_inline struct frontend *frontend_find(const struct flow_key *tup
 		.scope = SCOPE_ADDRESS,
 		.net = tuple->net,
 	};
-	struct frontend *frontend = bpf_map_lookup_elem(&frontends, &key);
 
-	if (frontend || !(flags & ADDRESS_LOCAL_NODE))
-		return frontend;
+	if (frontend_read(&key, frontend))
+		return true;
+	if (!(flags & ADDRESS_LOCAL_NODE))
+		return false;
 	if (any_local) {
 		key.scope = SCOPE_ANY_LOCAL;
 		addr_any_local(&key.addr);
-		frontend = bpf_map_lookup_elem(&frontends, &key);
+		if (frontend_read(&key, frontend))
+			return true;
 	}
-	return frontend ? frontend : frontend_range_find(tuple, any_local);
+	return frontend_range_read(tuple, any_local, frontend);
 }
 
 static __always_inline bool is_frontend(const struct flow_key *tuple, __u16 flags)
 {
-	return proto_has_ports(tuple->proto) && frontend_find(tuple, flags);
+	struct frontend frontend;
+
+	return proto_has_ports(tuple->proto) && frontend_find(tuple, flags, &frontend);
+}
+
+/* A new flow of the host's own from a port that is published. Answers to a socket that is not connected cannot be told
+ * from new traffic of the port but by this flow; of TCP the socket tells, see answers_host. */
+static __always_inline bool leaves_published_port(const struct packet *pkt)
+{
+	struct flow_key back;
+	__u16 flags;
+
+	if (pkt->key.proto == IPPROTO_TCP || !proto_has_ports(pkt->key.proto) || addr_is_multicast(&pkt->key.daddr))
+		return false;
+	key_reverse(&back, &pkt->key);
+	flags = address_flags_find(&back.daddr, back.net);
+	return flags & ADDRESS_LOCAL_NODE && is_frontend(&back, flags) && !bpf_map_lookup_elem(&flows, &back);
+}
+
+/* Has V:vp become a service that has backends, and not this one? `frontend` is room for it. */
+static __always_inline bool passed_to_another(const struct flow_key *tuple, __u32 service,
+					      struct frontend *frontend)
+{
+	__u16 flags = address_flags_find(&tuple->daddr, tuple->net);
+
+	if (flags & ADDRESS_POD || !frontend_find(tuple, flags, frontend))
+		return false;
+	return frontend->service && frontend->service != service && (frontend->count || frontend->ext_count);
 }
 
 /* What marks V as an address of a live service (S32). */
-static __always_inline struct frontend *live_address_find(const struct flow_key *tuple)
+static __always_inline bool live_address_find(const struct flow_key *tuple, struct frontend *live)
 {
 	struct frontend_key key = { .addr = tuple->daddr, .net = tuple->net };
 
-	return bpf_map_lookup_elem(&frontends, &key);
+	return frontend_read(&key, live);
 }
 
 /* An echo request, or a later fragment of one. */
@@ -88,9 +141,9 @@ static __always_inline bool is_echo_request(const struct packet *pkt)
  * to be said about it? */
 static __always_inline bool concerns_live_address(const struct packet *pkt)
 {
-	struct frontend *live = live_address_find(&pkt->key);
+	struct frontend live;
 
-	return live && (live->flags & FRONTEND_CLUSTER_IP || is_echo_request(pkt));
+	return live_address_find(&pkt->key, &live) && (live.flags & FRONTEND_CLUSTER_IP || is_echo_request(pkt));
 }
 
 #endif

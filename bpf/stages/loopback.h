@@ -9,7 +9,7 @@
 #include "bpf/stages/parse_any.h"
 #include "bpf/verdict.h"
 
-/* Known, or the beginning of a connection to a frontend: on lo every address is local. */
+/* Known, or the beginning of a connection to a frontend, or from one's port: on lo every address is local. */
 __weak __noinline int from_loopback(struct __sk_buff *ctx, struct packet *pkt)
 {
 	if (!ctx || !pkt)
@@ -20,9 +20,14 @@ __weak __noinline int from_loopback(struct __sk_buff *ctx, struct packet *pkt)
 		return flow_find(&pkt->key) ? VERDICT_NEXT : pass(pkt);
 	if (!(pkt->flags & PACKET_NO_FLOW))
 		return VERDICT_NEXT;
-	if (pkt->flags & PACKET_MIDSTREAM || !is_frontend(&pkt->key, ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT))
+	if (pkt->flags & PACKET_MIDSTREAM)
 		return pass(pkt);
-	return answers_host(ctx, pkt) ? pass(pkt) : VERDICT_NEXT;
+	if (is_frontend(&pkt->key, ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT))
+		return answers_host(ctx, pkt) ? pass(pkt) : VERDICT_NEXT;
+	if (!leaves_published_port(pkt))
+		return pass(pkt);
+	pkt->flags |= PACKET_HOST_OWN;
+	return VERDICT_NEXT;
 }
 
 /* What cannot be read is on lo none of our business. */

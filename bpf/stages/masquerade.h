@@ -13,6 +13,8 @@ static __always_inline bool masquerade_is_needed(const struct packet *pkt, const
 		     conn->dst_cidr_flags & CIDR_CLUSTER;
 	bool here = conn->dst_flags & (ADDRESS_LOCAL_POD | ADDRESS_LOCAL_NODE);
 
+	if (pkt->flags & PACKET_HOST_OWN)
+		return false;
 	/* A pod that reaches itself would take its own address for its own. */
 	if (conn->flags & FLOW_HAIRPIN)
 		return true;

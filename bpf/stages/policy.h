@@ -62,7 +62,8 @@ static __always_inline enum verdict obey(struct packet *pkt, const struct partie
 	}
 	if (verdict != POLICY_ALLOW && verdict != POLICY_AUDIT && !(flags & ENDPOINT_AUDITED)) {
 		pkt->rule = rule;
-		pkt->tell = !!(flags & ENDPOINT_REJECTS);
+		if (flags & ENDPOINT_REJECTS)
+			pkt->flags |= PACKET_TELL;
 		return drop(pkt, reason);
 	}
 	if (pkt->flags & PACKET_AUDITED)
@@ -95,8 +96,8 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 	destination = endpoint_find(dst.endpoint);
 	if (!source || !destination)
 		return drop(pkt, DROP_NOT_CONFIGURED);
-	who->src_epoch = source->epoch;
-	who->dst_epoch = destination->epoch;
+	who->src_epoch = epoch_read(source);
+	who->dst_epoch = epoch_read(destination);
 	if ((who->src_endpoint && source->state != ENDPOINT_OPEN) ||
 	    (dst.endpoint && destination->state != ENDPOINT_OPEN))
 		return drop(pkt, DROP_ENDPOINT_CLOSED);

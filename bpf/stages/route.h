@@ -45,6 +45,10 @@ __weak __noinline int route(struct __sk_buff *ctx, struct packet *pkt, struct co
 
 	if (!pkt || !conn)
 		return VERDICT_DROP;
+	if (pkt->flags & PACKET_HOST_OWN) {
+		conn->action = FLOW_TO_HOST; /* passes: the stack's route stands */
+		return VERDICT_NEXT;
+	}
 	if (pkt->dst_endpoint)
 		return route_to_endpoint(pkt, conn);
 	if (conn->dst_flags & ADDRESS_LOCAL_NODE)

@@ -55,6 +55,8 @@ static __always_inline enum verdict backend_choose(struct packet *pkt, struct co
 	struct backend_slot *backend;
 
 	pkt->service = frontend->service;
+	if (!frontend->service)
+		return drop(pkt, DROP_NOT_CONFIGURED);
 	if (pkt->flags & PACKET_MIDSTREAM)
 		return drop(pkt, DROP_NO_FLOW);
 	if (!source_is_allowed(pkt, frontend))
@@ -78,15 +80,14 @@ static __always_inline enum verdict backend_choose(struct packet *pkt, struct co
  * refuses the ports it does not serve, and what no service has in a service range stays silent (S32). Ports
  * of a load balancer that are not the service's may be somebody else's. */
 static __always_inline enum verdict service_unknown(struct __sk_buff *ctx, struct packet *pkt,
-						    const struct party *v)
+						    struct connection *conn, const struct party *v)
 {
+	struct frontend *live = &conn->frontend;
 	bool cluster_ip = false;
-	struct frontend *live;
 
 	if (v->flags)
 		return VERDICT_NEXT;
-	live = live_address_find(&pkt->key);
-	if (live) {
+	if (live_address_find(&pkt->key, live)) {
 		if (is_echo_request(pkt))
 			return echo_answer(ctx, pkt);
 		cluster_ip = live->flags & FRONTEND_CLUSTER_IP;
@@ -99,7 +100,6 @@ static __always_inline enum verdict service_unknown(struct __sk_buff *ctx, struc
 /* Sets B:bp. */
 __weak __noinline int service(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
 {
-	struct frontend *frontend = NULL;
 	struct party v;
 
 	if (!ctx || !pkt || !conn)
@@ -108,11 +108,12 @@ __weak __noinline int service(struct __sk_buff *ctx, struct packet *pkt, struct 
 	conn->v_local = !!(v.flags & ADDRESS_LOCAL_NODE);
 	conn->backend = pkt->key.daddr;
 	conn->backend_port = pkt->key.dport;
-	if (!(v.flags & ADDRESS_POD) && proto_has_ports(pkt->key.proto))
-		frontend = frontend_find(&pkt->key, v.flags);
-	if (frontend)
-		return backend_choose(pkt, conn, frontend);
-	return service_unknown(ctx, pkt, &v);
+	if (pkt->flags & PACKET_HOST_OWN)
+		return VERDICT_NEXT;
+	if (!(v.flags & ADDRESS_POD) && proto_has_ports(pkt->key.proto) &&
+	    frontend_find(&pkt->key, v.flags, &conn->frontend))
+		return backend_choose(pkt, conn, &conn->frontend);
+	return service_unknown(ctx, pkt, conn, &v);
 }
 
 #endif

@@ -28,9 +28,11 @@ static __always_inline bool sock_is_ipv6_only(struct bpf_sock_addr *ctx)
 	return sock && BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_ipv6only);
 }
 
-static __always_inline bool frontend_holds_port(const struct frontend *frontend)
+static __always_inline bool frontend_holds_port(const struct flow_key *at, __u16 flags)
 {
-	return frontend && frontend->flags & (FRONTEND_NODE_PORT | FRONTEND_HOST_PORT);
+	struct frontend frontend;
+
+	return frontend_find(at, flags, &frontend) && frontend.flags & (FRONTEND_NODE_PORT | FRONTEND_HOST_PORT);
 }
 
 /* Is the port taken at this address, or, where that is unspecified, at every address of its family? */
@@ -40,7 +42,7 @@ static __always_inline bool sock_port_is_taken(const struct sock_call *call)
 
 	if (!addr_is_unspecified(&call->to.daddr))
 		flags = address_flags_find(&call->to.daddr, call->to.net);
-	return frontend_holds_port(frontend_find(&call->to, flags));
+	return frontend_holds_port(&call->to, flags);
 }
 
 /* 0.0.0.0 and :: cover the node's own address, where a hostPort may be published alone. */
@@ -53,7 +55,7 @@ static __always_inline bool sock_port_is_taken_at_node(const struct sock_call *c
 	if (!interface)
 		return false;
 	at.daddr = addr_is_v4(&call->to.daddr) ? interface->ip4 : interface->ip6;
-	return frontend_holds_port(frontend_find(&at, ADDRESS_LOCAL_NODE));
+	return frontend_holds_port(&at, ADDRESS_LOCAL_NODE);
 }
 
 static __always_inline bool sock_port_is_taken_anywhere(const struct sock_call *call)

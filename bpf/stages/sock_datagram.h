@@ -24,25 +24,17 @@ static __always_inline bool peer_is_silent(const struct socket_datagram_peer *kn
 	return tick_now() - known->last_used >= config.timeout_udp_established;
 }
 
-/* As flow_is_stale says it of flows (S45). */
-static __always_inline bool peer_is_current(const struct socket_datagram_peer *known)
+/* As flow_is_stale and flow_may_join say it of flows (S45): by the backend's generation at once, and once a tick
+ * it is asked whose the address is now. A deleted service's clients are left where they are (S46). */
+static __always_inline bool peer_is_current(const struct socket_datagram_peer *known, const struct sock_call *call)
 {
 	__u32 id = known->backend;
 	struct backend_state *state = bpf_map_lookup_elem(&backend_states, &id);
+	struct frontend frontend;
 
-	return state && state->generation == known->generation && !peer_is_silent(known);
-}
-
-/* As joins_service() says it of flows, once a tick too: the address is another service's now. */
-static __always_inline bool peer_joins_service(const struct socket_datagram_peer *known,
-					       const struct sock_call *call)
-{
-	struct frontend *frontend;
-
-	if (known->last_used == tick_now())
+	if (!state || state->generation != known->generation || peer_is_silent(known))
 		return false;
-	frontend = frontend_find(&call->to, address_flags_find(&call->to.daddr, call->to.net));
-	return frontend && frontend->count && frontend->service != known->service;
+	return known->last_used == tick_now() || !passed_to_another(&call->to, known->service, &frontend);
 }
 
 static __always_inline struct socket_datagram_peer *peer_find(struct socket_datagram_peers *peers,
@@ -121,9 +113,9 @@ static __always_inline struct socket_datagram_peer *peer_choose(struct bpf_sock_
 	known->peer.service_port = call->to.dport;
 	known->peer.backend = call->backend;
 	known->peer.backend_port = call->backend_port;
+	known->service = call->service;
 	known->backend = call->backend_id;
 	known->generation = call->generation;
-	known->service = call->service;
 	return known;
 }
 
@@ -137,7 +129,7 @@ static __always_inline void sock_sendmsg(struct bpf_sock_addr *ctx, struct sock_
 	peers = bpf_sk_storage_get(&socket_datagrams, ctx->sk, NULL, 0);
 	if (peers)
 		known = peer_find(peers, call);
-	if (!known || !peer_is_current(known) || peer_joins_service(known, call)) {
+	if (!known || !peer_is_current(known, call)) {
 		/* Should the packet path take over, this record is not used again; generations begin at 1. */
 		if (known)
 			known->generation = 0;

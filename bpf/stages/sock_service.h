@@ -69,7 +69,7 @@ static __always_inline enum socket_outcome sock_backend_check(const struct sock_
 	/* A node's port may be a NodePort too: the packet path translates once, both together would twice. */
 	direct.daddr = call->backend;
 	direct.dport = call->backend_port;
-	return frontend_find(&direct, info->flags) ? SOCKET_LEFT_BACKEND : SOCKET_CONNECT;
+	return is_frontend(&direct, info->flags) ? SOCKET_LEFT_BACKEND : SOCKET_CONNECT;
 }
 
 /* Does the packet path know the datagram already? It is the answer of a server to a client at an address of
@@ -121,17 +121,16 @@ static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock
 {
 	bool loopback = addr_is_loopback(&call->to.daddr);
 	__u16 flags = address_flags_find(&call->to.daddr, call->to.net);
-	struct frontend *frontend;
+	struct frontend frontend;
 	struct backend_slot *slot;
 	__u32 outcome, index;
 
 	/* Loopback of a pod is the pod's own; addresses of pods are never a service's. */
 	if ((loopback && !call->host) || flags & ADDRESS_POD)
 		return SOCK_NO_SERVICE;
-	frontend = frontend_find(&call->to, flags);
-	if (!frontend)
+	if (!frontend_find(&call->to, flags, &frontend))
 		return SOCK_NO_SERVICE;
-	outcome = sock_frontend_check(frontend);
+	outcome = sock_frontend_check(&frontend);
 	if (outcome != SOCKET_CONNECT)
 		return outcome;
 	/* Who chose a source, a device or a route of its own keeps it; one port may reach a service and its
@@ -144,17 +143,17 @@ static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock
 	outcome = call->to.proto == IPPROTO_UDP ? sock_flow_check(ctx, call) : SOCKET_CONNECT;
 	if (outcome != SOCKET_CONNECT)
 		return outcome;
-	if (sock_calls_itself(call, frontend->first, frontend->count))
+	if (sock_calls_itself(call, frontend.first, frontend.count))
 		return SOCKET_LEFT_ITSELF;
-	index = frontend->first + bpf_get_prandom_u32() % frontend->count;
+	index = frontend.first + bpf_get_prandom_u32() % frontend.count;
 	slot = bpf_map_lookup_elem(&backend_slots, &index);
 	if (!slot || !slot->backend)
 		return SOCKET_LEFT_EMPTY;
 	call->backend = slot->addr;
 	call->backend_port = slot->port;
+	call->service = frontend.service;
 	call->backend_id = slot->backend;
 	call->generation = slot->generation;
-	call->service = frontend->service;
 	return sock_backend_check(call);
 }
 

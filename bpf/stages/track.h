@@ -46,19 +46,12 @@ static __always_inline bool flow_is_reused(const struct flow *flow, const struct
 	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
 }
 
-/* Has the destination become a service that has backends, and not the one that the flow is of? */
+/* A flow whose address is another service's now. */
 __weak __noinline int joins_service(struct packet *pkt, __u32 service)
 {
-	struct frontend *frontend;
-	__u16 flags;
+	struct connection *scratch = connection_get();
 
-	if (!pkt)
-		return 0;
-	flags = address_flags_find(&pkt->key.daddr, pkt->key.net);
-	if (flags & ADDRESS_POD)
-		return 0;
-	frontend = frontend_find(&pkt->key, flags);
-	return frontend && frontend->service != service && (frontend->count || frontend->ext_count);
+	return pkt && scratch && passed_to_another(&pkt->key, service, &scratch->frontend);
 }
 
 /* NEXT: there is no flow, or none any more. */

@@ -38,8 +38,8 @@ __weak __noinline int for_us(struct __sk_buff *ctx, struct packet *pkt)
 	return concerns_live_address(pkt) ? VERDICT_NEXT : pass(pkt);
 }
 
-/* A new flow of the host's own, by its uplink: ours only when it is for a service, or when a masqueraded pod
- * holds the same port towards the same peer, which the host's flow then has to leave. */
+/* A new flow of the host's own, by its uplink: ours only when it is for a service, when a masqueraded pod holds
+ * the same port towards the same peer, which the host's flow then has to leave, or when its port is published. */
 __weak __noinline int host_departure(struct packet *pkt, struct connection *conn)
 {
 	struct address_info *info;
@@ -52,6 +52,10 @@ __weak __noinline int host_departure(struct packet *pkt, struct connection *conn
 	info = address_find(&pkt->key.daddr, pkt->key.net);
 	if (is_frontend(&pkt->key, info ? info->flags : 0) || (!info && concerns_live_address(pkt)))
 		return VERDICT_NEXT;
+	if (leaves_published_port(pkt)) {
+		pkt->flags |= PACKET_HOST_OWN;
+		return VERDICT_NEXT;
+	}
 	key_reverse(&reply, &pkt->key);
 	if (!bpf_map_lookup_elem(&flows, &reply))
 		return pass(pkt);

@@ -29,7 +29,10 @@ bool same_owner(const endpoint& record, const EndpointFacts& facts) {
 
 void EndpointRecords::put(uint16_t index, const endpoint& record, const std::string& name,
                           Problems& problems) {
-  auto written = mirror_.put(index, record);
+  endpoint before = record;
+  if (const endpoint* held = mirror_.find(index)) before.epoch = held->epoch;
+  auto written = mirror_.put(index, before);
+  if (written) written = mirror_.put(index, record);
   if (!written) problems.push_back({"endpoint " + name, written.error().message});
 }
 

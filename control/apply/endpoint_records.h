@@ -54,6 +54,9 @@ class EndpointRecords {
   [[nodiscard]] const endpoint* find(uint16_t index) const { return mirror_.find(index); }
 
  private:
+  /// An array's element is written in place, and a program may read it half old, half new. So an epoch is
+  /// written after the sets it stands for: a flow that was judged by a mix, or by the sets before, has an
+  /// epoch that is over with this call, and is judged again. The programs read the epoch first.
   void put(uint16_t index, const endpoint& record, const std::string& name, Problems& problems);
   /// The set wanted, or what must stand in for it while it does not fit the map.
   uint32_t usable(uint32_t wanted, uint32_t held, bool open) const;

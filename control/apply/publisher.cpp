@@ -67,6 +67,7 @@ bool compare_identities(const Records<Key, Value>& held, const Records<Key, Valu
 Publisher::Publisher(MapWriter maps, ServicePublisher::Options options)
     : maps_(std::move(maps)),
       grace_(options.grace),
+      clock_(options.clock),
       services_(maps_, options),
       sets_(*maps_.policies),
       endpoints_(*maps_.endpoints, sets_),
@@ -125,7 +126,7 @@ Problems Publisher::publish(const Wanted& wanted, Clock::time_point now) {
   Records<uint32_t, interface> interfaces;
   for (const auto& [ifindex, record] : wanted.interfaces) interfaces[ifindex] = record;
   replace(interfaces_, interfaces, problems);
-  sets_.reclaim(wanted_sets_, endpoints_.sets_in_use(), now, grace_);
+  sets_.reclaim(wanted_sets_, endpoints_.sets_in_use(), clock_(), grace_);
   other_problems_ = std::move(problems);
   of_services.insert(of_services.end(), other_problems_.begin(), other_problems_.end());
   return of_services;

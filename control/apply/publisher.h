@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
@@ -83,6 +84,7 @@ class Publisher {
 
   MapWriter maps_;
   std::chrono::milliseconds grace_;
+  std::function<Clock::time_point()> clock_;
   ServicePublisher services_;
   PolicySets sets_;
   EndpointRecords endpoints_;

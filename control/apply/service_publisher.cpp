@@ -118,7 +118,7 @@ void ServicePublisher::publish(const ServiceUpdate& update, Clock::time_point no
   for (const compile::FrontendAddress& address : to_do(update)) {
     const auto wanted = update.image.frontends.find(address);
     if (wanted == update.image.frontends.end()) {
-      remove(address, now);
+      remove(address);
       continue;
     }
     const auto id = update.numbers.ids.find(service_key(address, wanted->second));
@@ -167,6 +167,10 @@ void ServicePublisher::prepare(const compile::FrontendAddress& address, const co
   value.range_first = wanted.range_first;
   const uint64_t affinity_ns = uint64_t{wanted.affinity_seconds} * 1'000'000'000;
   value.affinity_ticks = static_cast<uint32_t>((affinity_ns + options_.tick_ns - 1) / options_.tick_ns);
+  if (!is_range(address)) {
+    const frontend_key key = exact_key(address);
+    value.seal = frontend_seal(&key, &value);
+  }
   const auto old = applied_.find(address);
   prepared.differs = old == applied_.end() || !same_bytes(old->second.value, value);
   queue.push_back(std::move(prepared));
@@ -198,7 +202,7 @@ void ServicePublisher::commit(Queue& queue, Clock::time_point now) {
         continue;
       }
     }
-    install(prepared, now);
+    install(prepared);
   }
   queue.clear();
 }
@@ -225,7 +229,7 @@ void ServicePublisher::put_exact(Queue& queue, Clock::time_point now) {
   }
 }
 
-void ServicePublisher::install(Prepared& prepared, Clock::time_point now) {
+void ServicePublisher::install(Prepared& prepared) {
   accept(prepared.address);
   if (!prepared.flaw.empty())
     refuse(prepared.address, prepared.next.value.service, {prepared.wanted->service, prepared.flaw});
@@ -233,7 +237,7 @@ void ServicePublisher::install(Prepared& prepared, Clock::time_point now) {
   ++service.frontends;
   if (prepared.next.value.flags & FRONTEND_AFFINITY) ++service.affine;
   auto [applied, is_new] = applied_.try_emplace(prepared.address);
-  if (!is_new) detach(applied->second, now);
+  if (!is_new) detach(applied->second);
   applied->second = prepared.next;
 }
 
@@ -264,7 +268,7 @@ void ServicePublisher::accept(const compile::FrontendAddress& address) {
   refused_.erase(refusal);
 }
 
-void ServicePublisher::remove(const compile::FrontendAddress& address, Clock::time_point now) {
+void ServicePublisher::remove(const compile::FrontendAddress& address) {
   const auto applied = applied_.find(address);
   if (applied != applied_.end()) {
     Status erased = is_range(address) ? maps_.frontend_ranges->erase(range_key(address))
@@ -272,15 +276,15 @@ void ServicePublisher::remove(const compile::FrontendAddress& address, Clock::ti
     if (!erased)
       return refuse(address, applied->second.value.service,
                     {"frontend " + address.ip.to_string(), erased.error().message});
-    detach(applied->second, now);
+    detach(applied->second);
     applied_.erase(applied);
   }
   accept(address);
 }
 
 /// Takes a frontend off its service, its runs and its set, which the map no longer names.
-void ServicePublisher::detach(Applied& applied, Clock::time_point now) {
-  const Clock::time_point due = now + options_.grace;
+void ServicePublisher::detach(Applied& applied) {
+  const Clock::time_point due = options_.clock() + options_.grace;
   const uint32_t id = applied.value.service;
   ServiceRecord& service = services_[id];
   --service.frontends;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -36,7 +37,9 @@ class ServicePublisher {
  public:
   struct Options {
     uint64_t tick_ns = 1'000'000'000;  ///< of the datapath's clock, for affinity timeouts
+    /// Counted from the moment in which the last frontend has left a run: a publish may take longer itself.
     std::chrono::milliseconds grace{100};
+    std::function<Clock::time_point()> clock = Clock::now;
   };
 
   ServicePublisher(MapWriter& maps, Options options);
@@ -103,12 +106,12 @@ class ServicePublisher {
                Clock::time_point now, Queue& queue);
   void commit(Queue& queue, Clock::time_point now);
   void put_exact(Queue& queue, Clock::time_point now);
-  void install(Prepared& prepared, Clock::time_point now);
+  void install(Prepared& prepared);
   void undo(Prepared& prepared, const std::string& message, Clock::time_point now);
   void refuse(const compile::FrontendAddress& address, uint32_t service, Problem problem);
   void accept(const compile::FrontendAddress& address);
-  void remove(const compile::FrontendAddress& address, Clock::time_point now);
-  void detach(Applied& applied, Clock::time_point now);
+  void remove(const compile::FrontendAddress& address);
+  void detach(Applied& applied);
   void settle(const ServiceUpdate& update);
   /// False: nothing of the service is left.
   bool settle_service(ServiceRecord& service, const ServingBackends& serving);

@@ -13,6 +13,9 @@
 #define ABI_ASSERT _Static_assert
 #endif
 
+/* What both sides compute alike. */
+#define ABI_INLINE static inline __attribute__((always_inline))
+
 /* Part of the pin path. Raised by every change of a record or a map: a newer agent then migrates. */
 enum { ABI_LAYOUT_VERSION = 1 };
 

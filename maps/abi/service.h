@@ -47,8 +47,37 @@ struct frontend {
 	__u32 source_set;   /* key of `source_ranges`: who may begin a connection (S39); 0: everybody */
 	__u16 range_first;  /* FRONTEND_PORT_RANGE: the first port of the whole published range, host order */
 	__u16 pad;
+	__u32 seal; /* in `frontends`: frontend_seal() of key and value */
 };
-ABI_ASSERT(sizeof(struct frontend) == 36, "frontend");
+ABI_ASSERT(sizeof(struct frontend) == 40, "frontend");
+
+ABI_INLINE __u32 frontend_seal_add(__u32 seal, __u32 word)
+{
+	seal = (seal ^ word) * 0x9e3779b1u;
+	return seal ^ seal >> 15;
+}
+
+/* Tells a whole value of this key from any other bytes. The kernel puts an element of a hash that was replaced
+ * or deleted to the next use at once (bpf_mem_cache_free, Linux 6.1 on), under the eyes of whoever has just
+ * looked it up: the reader may find the value of another key there, or halves of two. The tries of
+ * `frontend_ranges` wait for a grace period and need no seal. */
+ABI_INLINE __u32 frontend_seal(const struct frontend_key *key, const struct frontend *value)
+{
+	__u32 seal = key->net;
+
+	for (int i = 0; i < 4; i++)
+		seal = frontend_seal_add(seal, key->addr.w[i]);
+	seal = frontend_seal_add(seal, (__u32)key->port << 16 | (__u32)key->proto << 8 | key->scope);
+	seal = frontend_seal_add(seal, value->first);
+	seal = frontend_seal_add(seal, value->count);
+	seal = frontend_seal_add(seal, value->ext_first);
+	seal = frontend_seal_add(seal, value->ext_count);
+	seal = frontend_seal_add(seal, value->service);
+	seal = frontend_seal_add(seal, value->affinity_ticks);
+	seal = frontend_seal_add(seal, value->flags);
+	seal = frontend_seal_add(seal, value->source_set);
+	return frontend_seal_add(seal, value->range_first);
+}
 
 /* Frontends for blocks of ports, asked when no exact one is there: a published range is a handful of these.
  * prefixlen: FRONTEND_RANGE_BITS + the leading bits of `port` that count. */

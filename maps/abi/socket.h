@@ -30,7 +30,7 @@ struct socket_peer {
 ABI_ASSERT(sizeof(struct socket_peer) == 36, "socket_peer");
 
 /* An unconnected UDP socket keeps its backend as a flow of the packet path would: until its generation
- * moves, or until the socket was silent for timeout_udp_established. */
+ * moves, until the address is another service's, or until the socket was silent for timeout_udp_established. */
 struct socket_datagram_peer {
 	struct socket_peer peer;
 	__u32 backend; /* id */

@@ -158,11 +158,14 @@ TEST_P(Affinity, EachClientHasItsOwn) {
 // S42: whichever way the client comes; per port and protocol.
 TEST_P(Affinity, IsSharedByTheFrontendsOfAServicePort) {
   add_web(8);
-  auto node_port = must(node().maps().frontends.get(maps::make_frontend_key(who().vip, 80, 6))).value();
-  must(node().maps().frontends.put(maps::make_frontend_key(who().any, kNodePort, 6, SCOPE_ANY_LOCAL),
-                                   node_port));
-  node_port.service = 8;
-  must(node().maps().frontends.put(maps::make_frontend_key(who().vip, 81, 6), node_port));
+  auto record = must(node().maps().frontends.get(maps::make_frontend_key(who().vip, 80, 6))).value();
+  const auto put = [&](const frontend_key& key) {
+    record.seal = frontend_seal(&key, &record);
+    must(node().maps().frontends.put(key, record));
+  };
+  put(maps::make_frontend_key(who().any, kNodePort, 6, SCOPE_ANY_LOCAL));
+  record.service = 8;
+  put(maps::make_frontend_key(who().vip, 81, 6));
   const uint16_t port = connect(1);
   const auto run = node().run(
       HOOK_from_pod, "pod1",

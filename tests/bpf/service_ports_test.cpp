@@ -1,4 +1,6 @@
 // Published ranges of ports: a handful of entries for thousands of ports.
+#include <linux/pkt_cls.h>
+
 #include "tests/support/fixture.h"
 
 namespace bpfnet::test {
@@ -122,7 +124,99 @@ TEST_P(PortRange, WithoutABackendIsRefused) {
   EXPECT_EQ(run.packet.at<Tcp>().flags, RST | ACK);
 }
 
+/// UDP sockets of the node that are not connected and have a port of the range: nothing but the flow of what
+/// they have sent tells their answers from new traffic of the port.
+class OwnPort : public PortRange {
+ protected:
+  void SetUp() override {
+    PortRange::SetUp();
+    publish(who().any, SCOPE_ANY_LOCAL, 17);
+  }
+  static Packet udp(const Address& src, uint16_t sport, const Address& dst, uint16_t dport) {
+    Packet packet;
+    packet.add(Ip{.src = src, .dst = dst});
+    return packet / Udp{.sport = sport, .dport = dport};
+  }
+  Outcome to_uplink(const Packet& packet) {
+    return node().run(HOOK_to_uplink, "uplink",
+                      Eth{.dst = Node::gateway_mac(), .src = Node::node_mac(1)} / packet);
+  }
+  Outcome from_uplink(const Packet& packet) {
+    return node().run(HOOK_from_uplink, "uplink", from_wire() / packet);
+  }
+  Outcome on_lo(const Packet& packet) { return node().run(HOOK_from_host, "lo", Eth{} / packet); }
+};
+
+TEST_P(OwnPort, AnswersByTheUplinkAreTheNodes) {
+  const Packet query = udp(who().node1, 8005, who().outside, 53);
+  const Packet answer = udp(who().outside, 53, who().node1, 8005);
+  for (int round = 0; round < 2; ++round) {
+    const auto sent = to_uplink(query);
+    EXPECT_THAT(sent, Sends(VERDICT_TO_HOST, query)) << "as the stack sent it";
+    EXPECT_EQ(sent.code, TC_ACT_OK);
+    const auto heard = from_uplink(answer);
+    EXPECT_THAT(heard, Sends(VERDICT_TO_HOST, answer));
+    EXPECT_EQ(heard.code, TC_ACT_OK);
+  }
+  EXPECT_EQ(node().flows().size(), 2U);
+}
+
+TEST_P(OwnPort, AnybodyElseReachesThePod) {
+  to_uplink(udp(who().node1, 8005, who().outside, 53));
+  for (const auto& [address, port] : {std::pair{who().outside, 54}, std::pair{who().node2, 53}}) {
+    const auto run = from_uplink(udp(address, static_cast<uint16_t>(port), who().node1, 8005));
+    EXPECT_EQ(run.packet.at<Udp>().dport, 9006);
+  }
+}
+
+// Whoever asked the pod first goes on with it: the node's own leaves by another port then.
+TEST_P(OwnPort, AClientOfThePodKeepsIt) {
+  const Packet asked = udp(who().outside, 53, who().node1, 8005);
+  EXPECT_EQ(from_uplink(asked).packet.at<Udp>().dport, 9006);
+  const auto sent = to_uplink(udp(who().node1, 8005, who().outside, 53));
+  const uint16_t port = sent.packet.at<Udp>().sport;
+  EXPECT_NE(port, 8005);
+  EXPECT_EQ(from_uplink(asked).packet.at<Udp>().dport, 9006);
+  EXPECT_THAT(from_uplink(udp(who().outside, 53, who().node1, port)), Sends(VERDICT_TO_HOST, asked));
+}
+
+TEST_P(OwnPort, AnswersByLoopbackAreTheNodes) {
+  for (const Address& address : {who().loopback, who().node1}) {
+    const Packet query = udp(address, 8005, address, 53);
+    const Packet answer = udp(address, 53, address, 8005);
+    for (const Packet& packet : {query, answer, query}) {
+      const auto run = on_lo(packet);
+      EXPECT_THAT(run, Sends(VERDICT_TO_HOST, packet));
+      EXPECT_EQ(run.code, TC_ACT_OK);
+    }
+    EXPECT_EQ(on_lo(udp(address, 54, address, 8005)).packet.at<Udp>().dport, 9006) << "somebody else";
+  }
+}
+
+// The error is about what the socket has sent.
+TEST_P(OwnPort, ErrorsReachTheNode) {
+  const Packet query = udp(who().node1, 8005, who().outside, 53);
+  to_uplink(query);
+  Packet error;
+  error.add(Ip{.src = who().outside, .dst = who().node1});
+  error = error / PortUnreachable{} / query;
+  EXPECT_THAT(from_uplink(error), Sends(VERDICT_TO_HOST, error));
+}
+
+TEST_P(OwnPort, OtherPortsAndOtherTrafficMakeNoFlow) {
+  EXPECT_THAT(to_uplink(udp(who().node1, 7998, who().outside, 53)), HasVerdict(VERDICT_PASS));
+  EXPECT_THAT(on_lo(udp(who().loopback, 7998, who().loopback, 53)), HasVerdict(VERDICT_PASS));
+  const Address everybody = pick("224.0.0.251", "ff02::fb");
+  EXPECT_THAT(to_uplink(udp(who().node1, 8005, everybody, 53)), HasVerdict(VERDICT_PASS));
+  EXPECT_THAT(on_lo(udp(who().node1, 8005, everybody, 53)), HasVerdict(VERDICT_PASS));
+  EXPECT_THAT(to_uplink(udp(pick("192.0.2.77", "2001:db8:1::77"), 8005, who().outside, 53)),
+              HasVerdict(VERDICT_PASS))
+      << "forwarded for somebody";
+  EXPECT_EQ(node().flows().size(), 0U);
+}
+
 INSTANTIATE_FAMILIES(PortRange);
+INSTANTIATE_FAMILIES(OwnPort);
 
 }  // namespace
 }  // namespace bpfnet::test

@@ -1,6 +1,7 @@
 // Services: choice of backend, translation, and what happens where there is none.
 #include <set>
 
+#include "maps/convert.h"
 #include "tests/support/fixture.h"
 
 namespace bpfnet::test {
@@ -193,6 +194,28 @@ TEST_P(Service, SameClientPortThroughTheServiceAndDirectly) {
   ASSERT_EQ(run.verdict(), VERDICT_TO_ENDPOINT);
   EXPECT_NE(run.packet.at<Tcp>().sport, kClientPort);
   EXPECT_EQ(node().flows().size(), 4U);
+}
+
+// An element that the kernel has put to another use while it was read: another key's value, or halves of two.
+TEST_P(Service, AFrontendThatIsNotWholeIsNotUsed) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().server, kServerPort}}});
+  const auto key = maps::make_frontend_key(who().vip, 80, 6);
+  const auto whole = node().maps().frontends.get(key).value();
+  ASSERT_TRUE(whole);
+  for (const auto change :
+       {+[](frontend& half) { half.first++; }, +[](frontend& half) { half.service++; },
+        +[](frontend& half) { half.flags ^= FRONTEND_AFFINITY; }, +[](frontend& half) { half.source_set++; },
+        +[](frontend& half) {
+          const auto other = maps::make_frontend_key(Address{}, 80, 6);
+          half.seal = frontend_seal(&other, &half);
+        }}) {
+    frontend half = *whole;
+    change(half);
+    ASSERT_TRUE(node().maps().frontends.put(key, half));
+    EXPECT_THAT(from_client(who().vip, syn_), Drops(DROP_NOT_CONFIGURED));
+  }
+  ASSERT_TRUE(node().maps().frontends.put(key, *whole));
+  EXPECT_THAT(from_client(who().vip, syn_), HasVerdict(VERDICT_TO_ENDPOINT));
 }
 
 INSTANTIATE_FAMILIES(Service);

@@ -239,6 +239,38 @@ TEST_P(Sockets, UdpMovesWithTheBackend) {
   cluster().remove("moving");
 }
 
+// S45: an address that another Service has now is answered by that one's backend, within a tick, though the
+// former backend lives on; one that no Service has any more keeps its clients where they are (S46).
+TEST_P(Sockets, UdpFollowsItsAddressToAnotherService) {
+  const HostPort address = service(46);
+  const auto give_to = [](const std::string& name, const std::string& pod) {
+    cluster().apply("passed-on", echo_service(name, 46, {cluster().backend(pod)}).yaml());
+  };
+  give_to("former", "web-a");
+  Datagrams of_pod(pod("client-a").netns(), family());
+  Datagrams of_host(node_a().netns(), family());
+  const auto expect_all_from = [&](const std::string& server) {
+    EXPECT_TRUE(answered_as(of_pod.ask(address), server, pod("client-a").ip(family()), address));
+    EXPECT_TRUE(answered_as(of_host.ask(address), server, node_a().ip(family()), address));
+  };
+  const auto expect_all_move_to = [&](const std::string& server) {
+    for (auto* client : {&of_pod, &of_host})
+      EXPECT_TRUE(eventually([&] {
+        const auto answer = client->ask(address);
+        return answer && answer->server == server && answer->from == address;
+      }));
+  };
+  expect_all_from("web-a");
+  give_to("latter", "web-b");
+  expect_all_move_to("web-b");
+  cluster().remove("passed-on");
+  expect_all_from("web-b");
+  give_to("former", "web-a");
+  expect_all_move_to("web-a");
+  EXPECT_TRUE(made_to_the_backend(node_a(), of_pod.port()));
+  cluster().remove("passed-on");
+}
+
 // An IPv6 socket connected to an IPv4 service sends by the hook of unconnected ones; its backend's answers
 // would not reach it.
 TEST_P(Sockets, ConnectedUdpOfAnIpv6Socket) {

@@ -234,8 +234,9 @@ uint32_t Node::add_service(const ServiceSpec& service) {
                                       service.scope),
         record));
   } else {
-    must(maps_.frontends.put(
-        maps::make_frontend_key(service.address, service.port, service.proto, service.scope), record));
+    const auto key = maps::make_frontend_key(service.address, service.port, service.proto, service.scope);
+    record.seal = frontend_seal(&key, &record);
+    must(maps_.frontends.put(key, record));
   }
   return first_backend;
 }

@@ -65,7 +65,8 @@ class Policies : public testing::Test {
     start();
   }
   void start() {
-    publisher_ = std::make_unique<Publisher>(maps_.writer(), ServicePublisher::Options{});
+    publisher_ = std::make_unique<Publisher>(maps_.writer(),
+                                             ServicePublisher::Options{.clock = [this] { return now_; }});
     ASSERT_TRUE(publisher_->adopt());
     maps_.log.clear();
   }
@@ -121,6 +122,32 @@ TEST_F(Policies, UnchangedResyncAndRestartWriteNothing) {
   start();
   EXPECT_THAT(publish(image), IsEmpty());
   EXPECT_THAT(maps_.log, IsEmpty());
+}
+
+// P20: an element of an array is written in place. Whoever reads the epoch, then half-written sets, must be
+// asked again.
+TEST_F(Policies, AnEpochIsWrittenAfterTheSetsItStandsFor) {
+  (void)publish(image_of(16, kClientOld));
+  endpoint seen = record();
+  int moves = 0;
+  int epochs = 0;
+  const auto look = [&] {
+    const bool moved = record().ingress_set != seen.ingress_set || record().egress_set != seen.egress_set;
+    const bool raised = record().epoch != seen.epoch;
+    EXPECT_FALSE(moved && raised);
+    moves += moved ? 1 : 0;
+    epochs += raised ? 1 : 0;
+    seen = record();
+  };
+  maps_.before_write = [&](const std::string&) { look(); };
+  for (const uint32_t set : {17, 0, 18}) {
+    auto next = image_of(set == 0 ? 17 : set, kClientOld);
+    if (set == 0) next.endpoints[kWeb].ingress_set = POLICY_SET_ALLOW_ALL;
+    (void)publish(next);
+    look();
+  }
+  EXPECT_EQ(moves, 3);
+  EXPECT_EQ(epochs, 3);
 }
 
 TEST_F(Policies, NewSetIsWholeBeforeTheEndpointMovesAndOldOneGoesAfterItsGrace) {

@@ -42,7 +42,8 @@ class Services : public testing::Test {
     publisher_.reset();
     writer_ = maps_.writer();
     publisher_ = std::make_unique<ServicePublisher>(
-        writer_, ServicePublisher::Options{.grace = std::chrono::milliseconds(100)});
+        writer_,
+        ServicePublisher::Options{.grace = std::chrono::milliseconds(100), .clock = [this] { return now_; }});
     ASSERT_TRUE(publisher_->adopt());
     maps_.log.clear();
   }

@@ -1,3 +1,7 @@
+#include <fmt/format.h>
+
+#include <random>
+
 #include "tests/unit/apply_service_fixture.h"
 
 namespace bpfnet::apply {
@@ -47,6 +51,61 @@ TEST_F(Services, OldRunIsReusedOnlyAfterItsGrace) {
   EXPECT_TRUE(publisher_->reclaim(now_ + milliseconds(100)));
   EXPECT_THAT(publish(next), IsEmpty());
   EXPECT_THAT(backends(vip(80)), UnorderedElementsAre(kB, kC));
+}
+
+// A slot is written in place: no program may be able to look at it meanwhile. Whatever a frontend names, or
+// has named within the grace, stays as it was when it was named.
+TEST_F(Services, SlotsThatAProgramMayReadAreNeverWritten) {
+  struct Named {
+    backend_slot slot;
+    Clock::time_point last;
+  };
+  std::map<uint32_t, Named> named;
+  const auto look = [&] {
+    for (const auto& [key, value] : maps_.frontends)
+      for (uint32_t i = value.first; i < value.first + value.count; ++i) {
+        const auto known = named.find(i);
+        if (known != named.end() && known->second.last + milliseconds(100) > now_) {
+          EXPECT_TRUE(same_bytes(known->second.slot, maps_.backend_slots.at(i))) << i;
+        }
+        named[i] = {maps_.backend_slots.at(i), now_};
+      }
+    for (const auto& [i, each] : named)
+      if (each.last + milliseconds(100) > now_) {
+        EXPECT_TRUE(same_bytes(each.slot, maps_.backend_slots.at(i))) << i;
+      }
+  };
+  maps_.capacity["backend_slots"] = 12;
+  start();
+  maps_.before_write = [&](const std::string&) { look(); };
+  std::minstd_rand random(1);
+  const std::vector<std::vector<Backend>> choices = {{kA}, {kB}, {kA, kB}, {kB, kC}, {kA, kB, kC}, {}};
+  int reclaimed = 0;
+  for (int round = 0; round < 500; ++round) {
+    ServiceImage image;
+    for (const uint16_t port : {80, 81, 82})
+      image.frontends[vip(port)] =
+          web(choices[random() % choices.size()], fmt::format("default/web:{}", port).c_str());
+    (void)publish(image);
+    look();
+    now_ += milliseconds(random() % 60);
+    reclaimed += publisher_->reclaim(now_) ? 1 : 0;
+  }
+  EXPECT_GT(reclaimed, 50) << "slots were used again";
+}
+
+// A publish of thousands of services takes longer than the grace.
+TEST_F(Services, GraceBeginsWhenTheFrontendIsSwitched) {
+  (void)publish({.frontends = {{vip(80), web({kA})}}});
+  Clock::time_point switched{};
+  maps_.before_write = [&](const std::string& map) {
+    now_ += milliseconds(500);
+    if (map == "frontends") switched = now_;
+  };
+  const Clock::time_point begin = now_;
+  (void)publish({.frontends = {{vip(80), web({kB})}}});
+  EXPECT_GT(switched, begin + milliseconds(100));
+  EXPECT_EQ(publisher_->deadline(), switched + milliseconds(100));
 }
 
 TEST_F(Services, FullFrontendMapRefusesOneAndKeepsTheRest) {

@@ -346,11 +346,15 @@ Result<Seen> UdpClient::request(const std::string& payload) {
 }
 
 Result<IcmpError> UdpClient::error() {
-  pollfd poll{fd(), 0, 0};  // POLLERR is always watched
-  const std::string what = "udp " + to_.to_string();
-  if (::poll(&poll, 1, static_cast<int>(timeout_.count())) <= 0) {
-    return fail_errno(ETIMEDOUT, "{}: no ICMP error within {} ms", what, timeout_.count());
-  }
+  auto error = icmp_error(fd(), timeout_);
+  if (!error) return pass(error, "udp " + to_.to_string());
+  return error;
+}
+
+Result<IcmpError> icmp_error(int fd, milliseconds timeout) {
+  pollfd poll{fd, 0, 0};  // POLLERR is always watched
+  if (::poll(&poll, 1, static_cast<int>(timeout.count())) <= 0)
+    return fail_errno(ETIMEDOUT, "no ICMP error within {} ms", timeout.count());
   alignas(cmsghdr) char control[512];
   sockaddr_storage name{};
   char payload[65536];
@@ -362,7 +366,7 @@ Result<IcmpError> UdpClient::error() {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
-  if (::recvmsg(fd(), &message, MSG_ERRQUEUE) < 0) return fail_errno(errno, "{}: error queue", what);
+  if (::recvmsg(fd, &message, MSG_ERRQUEUE) < 0) return fail_errno(errno, "error queue");
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
     const bool ours = (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
                       (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR);
@@ -381,7 +385,7 @@ Result<IcmpError> UdpClient::error() {
     error.offender = from_sockaddr(offender).address;
     return error;
   }
-  return fail("{}: the error queue holds no ICMP error", what);
+  return fail("the error queue holds no ICMP error");
 }
 
 HostPort UdpClient::local() const {

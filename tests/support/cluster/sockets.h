@@ -74,6 +74,9 @@ struct IcmpError {
   HostPort target;   ///< where the datagram was sent
 };
 
+/// Waits for an ICMP error in the queue of a socket that has IP_RECVERR.
+Result<IcmpError> icmp_error(int fd, milliseconds timeout);
+
 /// A UDP socket that has one peer.
 class UdpClient {
  public:
