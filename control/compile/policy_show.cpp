@@ -39,17 +39,16 @@ void add_policies(const model::ClusterState& state, const Applicable& applicable
   for (const auto* names : {&applicable.isolated_by, &applicable.audited_by})
     for (const std::string& name : *names)
       by_name[name] = {.kind = "NetworkPolicy", .name = name, .audit = names == &applicable.audited_by};
-  for (const AppliedRule& rule : applicable.rules) {
-    if (rule.stage != Stage::kPolicies) continue;
-    AppliedPolicy& policy = by_name[rule.policy.to_string()];
-    policy.rules.push_back(to_text(rule, direction));
-    const auto object = state.policies.find(rule.policy);
-    if (object != state.policies.end()) policy.origin = object->second.origin;
-  }
-  for (auto& [name, policy] : by_name) {
-    std::ranges::sort(policy.rules);
-    policies.push_back(std::move(policy));
-  }
+  for (const auto& [name, object] : state.policies)
+    if (const auto found = by_name.find(name.to_string()); found != by_name.end())
+      found->second.origin = object.origin;
+  std::vector<const AppliedRule*> rules;
+  for (const AppliedRule& rule : applicable.rules)
+    if (rule.stage == Stage::kPolicies) rules.push_back(&rule);
+  std::ranges::stable_sort(rules, {}, &AppliedRule::index);
+  for (const AppliedRule* rule : rules)
+    by_name[rule->policy.to_string()].rules.push_back(to_text(*rule, direction));
+  for (auto& [name, policy] : by_name) policies.push_back(std::move(policy));
 }
 
 }  // namespace

@@ -123,7 +123,9 @@ Result<Half> judge_set(Judge& judge, const End& own, uint32_t set, Direction dir
       judge.names, own.party.endpoint,
       {.direction = direction, .identity = peer, .proto = judge.port.proto, .port = judge.port.port},
       verdict->rule, *entries);
-  Half half = make_half(Outcome::kDenied, why.text);
+  const bool audited = verdict->verdict == POLICY_AUDIT;
+  Half half = audited ? make_half(Outcome::kAudited, "let through by audit mode, else " + why.text)
+                      : make_half(Outcome::kDenied, why.text);
   for (const char* field : {"rule", "rule_text", "isolated_by", "nearest_allow"})
     half.json[field] = why.json.at(field);
   return half;

@@ -7,6 +7,7 @@
 
 #include "control/agent/policy_candidate.h"
 #include "control/agent/policy_diff_view.h"
+#include "control/compile/policy_show.h"
 
 namespace bpfnet::agent {
 namespace {
@@ -109,6 +110,56 @@ TEST_F(PolicyDiff, NamesThePeersAndPortsWhoseVerdictsChange) {
       EXPECT_THAT(ports, ElementsAre("anything"));
     }
   }
+}
+
+// A3: a Deny of the Admin tier breaks what NetworkPolicies allow, and is named.
+TEST_F(PolicyDiff, AClusterPolicysDenyIsNamed) {
+  const auto answer = diff(R"(
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {pods: {podSelector: {matchLabels: {app: web}}, namespaceSelector: {}}}
+  ingress:
+  - action: Deny
+    from: [{pods: {podSelector: {matchLabels: {app: client}}, namespaceSelector: {}}}]
+)");
+  EXPECT_THAT(answer.at("applied"), ElementsAre("ClusterNetworkPolicy guard: added"));
+  ASSERT_EQ(answer.at("breaks").size(), 1U) << answer.dump(2);
+  EXPECT_EQ(answer.at("breaks")[0].at("source"), "default/client");
+  EXPECT_THAT(answer.at("breaks")[0].at("reason").get<std::string>(),
+              testing::StartsWith("denied by guard ingress[0]"));
+  ASSERT_EQ(answer.at("closes").size(), 1U) << answer.dump(2);
+  EXPECT_THAT(answer.at("closes")[0].at("peers"), ElementsAre("default app=client"));
+}
+
+// The order that `policy show` tells: A3, and of equal tiers the priority (A4).
+TEST_F(PolicyDiff, PoliciesAreShownInTheOrderOfJudgement) {
+  const auto cluster_policy = [](const std::string& name, const std::string& tier, int priority) {
+    return "---\napiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: "
+           "{name: " +
+           name + "}\nspec:\n  tier: " + tier + "\n  priority: " + std::to_string(priority) +
+           "\n  subject: {namespaces: {}}\n  ingress: [{action: Accept, from: [{namespaces: {}}]}]\n";
+  };
+  const std::string cluster = cluster_policy("last", "Baseline", 1) + cluster_policy("b", "Admin", 2) +
+                              cluster_policy("a", "Admin", 7);
+  const compile::LocalEndpoint web{.index = 1, .pod = {"default", "web"}};
+  compile::NodeView node;
+  node.name = "here";
+  const auto names = [&](const std::string& text) {
+    std::vector<std::string> names;
+    const auto applied =
+        compile::applied_policies(apply(current, text).state, node, web, compile::Direction::kIngress);
+    for (const auto& each : applied.policies) names.push_back(each.name);
+    names.push_back(applied.otherwise);
+    return names;
+  };
+  EXPECT_THAT(names(cluster), ElementsAre("b", "a", "last", "allowed: no NetworkPolicy isolates it"));
+  // A7: whom a NetworkPolicy isolates, the Baseline tier is not about.
+  EXPECT_THAT(names(cluster + "---\n" + policy("x", "[]")),
+              ElementsAre("b", "a", "default/x", "denied: NetworkPolicies isolate it"));
 }
 
 TEST_F(PolicyDiff, AnEquivalentPolicyChangesNothing) {

@@ -136,6 +136,14 @@ TEST_F(LivePolicy, AVerdictNamesTheRuleThatDenies) {
   EXPECT_THAT(denied.view.text, HasSubstr("denied by guard ingress[1]: ..."));
 }
 
+TEST_F(LivePolicy, WhatAuditModeLetsThroughIsToldWithWhatWouldDenyIt) {
+  add_entry(kClient, IPPROTO_TCP, 9090, POLICY_AUDIT, 6);
+  const VerdictView audited = verdict("default/client", "default/web", "9090/tcp");
+  EXPECT_EQ(audited.outcome, Outcome::kAudited);
+  EXPECT_THAT(audited.view.text,
+              HasSubstr("audited: let through by audit mode, else denied by guard ingress[1]: ..."));
+}
+
 TEST_F(LivePolicy, WithoutAnAgentNumbersStandForNames) {
   const VerdictView denied = verdict("2", "1", "8081/tcp", unnamed());
   EXPECT_EQ(denied.outcome, Outcome::kDenied);
