@@ -60,6 +60,24 @@ class Agent : public cni::EndpointHooks {
   std::optional<uint64_t> resync();
   cni::EndpointManager& manager() { return *manager_; }
 
+  /// What policy is compiled from. Good on the loop's thread alone.
+  struct PolicyInput {
+    const model::ClusterState& state;
+    compile::NodeView node;
+    std::vector<compile::LocalEndpoint> endpoints;
+    const compile::PolicyNumbers& numbers;
+  };
+  /// From any thread: gives what `look` makes of the input, on the loop's thread, so it must be quick.
+  /// Missing: the agent is ending.
+  template <typename Look>
+  auto inspect_policy(Look&& look) {
+    return loop_->call([this, &look] {
+      return look(PolicyInput{source_->state(), node_view(), local_endpoints(), policy_numbers_});
+    });
+  }
+  /// Where the maps are pinned; from any thread.
+  [[nodiscard]] const std::string& bpffs() const { return options_.bpffs; }
+
  private:
   explicit Agent(Options options);
 

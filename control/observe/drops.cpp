@@ -4,9 +4,12 @@
 #include <chrono>
 #include <ctime>
 
+#include "control/observe/explain.h"
 #include "control/observe/table.h"
 #include "control/observe/views.h"
+#include "maps/abi/policy.h"
 #include "maps/abi/reasons.h"
+#include "maps/convert.h"
 #include "maps/decode.h"
 #include "maps/key_text.h"
 #include "maps/labels.h"
@@ -41,6 +44,33 @@ std::string what_happened(const packet_event& event) {
   if (event.verdict == VERDICT_DROP) return maps::drop_reason_label(event.reason);
   if ((event.flags & EVENT_AUDITED) != 0) return "audited " + maps::drop_reason_label(event.reason);
   return maps::verdict_label(event.verdict);
+}
+
+/// Who talks to whom, as far as it is known.
+struct Ends {
+  std::string source;
+  std::string destination;
+};
+
+std::string name_of(uint16_t endpoint, const addr& address, uint32_t identity, const Names& names) {
+  if (endpoint != 0) return names.endpoint(endpoint);
+  if (std::string pod = names.pod_at(maps::from_abi(address)); !pod.empty()) return pod;
+  return identity == 0 || identity == IDENTITY_WORLD ? "" : compile::short_identity(names.identity(identity));
+}
+
+/// What policy calls the destination is the backend.
+Ends ends_of(const packet_event& event, const Names& names) {
+  const bool translated =
+      (event.flags & EVENT_REVERSED) == 0 && !maps::from_abi(event.backend).is_unspecified();
+  const addr& destination = translated ? event.backend : event.key.daddr;
+  return {name_of(event.src_endpoint, event.key.saddr, event.src_identity, names),
+          name_of(event.dst_endpoint, destination, event.dst_identity, names)};
+}
+
+/// `ingress of default/web: isolated by ...`
+std::string policy_text(const PolicyEvent& policy, const Names& names) {
+  return fmt::format("{} of {}: {}", compile::to_string(policy.question.direction),
+                     names.endpoint(policy.endpoint), policy.why.text);
 }
 
 /// The table of what was counted, "" when nothing was; its rows are added to `list` as well.
@@ -79,37 +109,37 @@ Result<View> drops_view(const maps::Maps& maps) {
   return view;
 }
 
-View event_view(const packet_event& event, const Names& names) {
+View event_view(const packet_event& event, const Names& names, LiveSets* sets) {
+  const auto policy = explain_event(event, names, sets);
+  const Ends ends = ends_of(event, names);
   View view;
   view.json = maps::to_json(maps::decode(event));
   view.json["meaning"] = sentence(event.reason);
-  view.json["source_name"] = names.endpoint(event.src_endpoint);
-  view.json["destination_name"] = names.endpoint(event.dst_endpoint);
+  view.json["source_name"] = ends.source;
+  view.json["destination_name"] = ends.destination;
   view.json["source_identity_text"] = names.identity(event.src_identity);
   view.json["destination_identity_text"] = names.identity(event.dst_identity);
   view.json["rule_text"] = names.rule(event.rule);
   view.json["service_name"] = names.service(event.service);
+  if (policy) view.json["policy"] = policy->why.json;
 
   view.text = fmt::format("{} {} {} {}", time_text(event.time_ns), maps::hook_label(event.hook),
                           what_happened(event), maps::key_text(event.key));
   const auto append = [&](std::string_view what, const std::string& name) {
     if (!name.empty()) view.text += fmt::format(", {} {}", what, name);
   };
-  append("from", names.endpoint(event.src_endpoint));
-  append("to", names.endpoint(event.dst_endpoint));
+  append("from", ends.source);
+  append("to", ends.destination);
   append("service", names.service(event.service));
-  const bool audited = (event.flags & EVENT_AUDITED) != 0;
-  const bool refused = event.verdict == VERDICT_DROP || audited;
-  const bool ingress = event.reason == DROP_POLICY_INGRESS;
-  const bool by_policy = ingress || event.reason == DROP_POLICY_EGRESS;
-  append(by_policy ? "denied by" : "allowed by", names.rule(event.rule));
-  // The pod whose policy it was, and which policies close it.
-  const bool reversed = (event.flags & EVENT_REVERSED) != 0;
-  if (by_policy && event.rule == 0)
-    append("isolated by",
-           names.isolated_by(ingress != reversed ? event.dst_endpoint : event.src_endpoint, ingress));
-  if (refused) view.text += ": " + sentence(event.reason);
-  if (audited) view.text += " It was let through: the policy is audited.";
+  if (policy && policy->answer) view.text += ", an answer";
+  if (policy) {
+    view.text += ": " + policy_text(*policy, names);
+    if ((event.flags & EVENT_AUDITED) != 0) view.text += "; let through, as policy is audited";
+  } else if (event.verdict == VERDICT_DROP) {
+    // The rule of a packet that something else refused is the one that policy let it pass by.
+    append("allowed by", names.rule(event.rule));
+    view.text += ": " + sentence(event.reason);
+  }
   view.text += "\n";
   return view;
 }

@@ -16,19 +16,21 @@ namespace {
 constexpr int kPollMs = 200;
 
 struct Reader {
-  const Names& names;
+  FreshNames& names;
+  LiveSets sets;
   const std::function<void(const View&)>& show;
   uint64_t since_ns;
 };
 
 int on_event(void* context, void* data, size_t size) {
-  const auto* reader = static_cast<const Reader*>(context);
+  auto* reader = static_cast<Reader*>(context);
   packet_event event{};
   if (size < sizeof(event)) return 0;
   std::memcpy(&event, data, sizeof(event));
   // With tracing on the buffer has packets that passed as well.
   const bool told = event.verdict == VERDICT_DROP || (event.flags & EVENT_AUDITED) != 0;
-  if (event.time_ns >= reader->since_ns && told) reader->show(event_view(event, reader->names));
+  if (event.time_ns >= reader->since_ns && told)
+    reader->show(event_view(event, reader->names.get(), &reader->sets));
   return 0;
 }
 
@@ -54,11 +56,11 @@ Result<Fd> lock_reader(const std::string& pin_dir) {
 
 }  // namespace
 
-Status follow_drops(const maps::Maps& maps, const std::string& pin_dir, const Names& names,
+Status follow_drops(const maps::Maps& maps, const std::string& pin_dir, FreshNames& names,
                     const std::function<void(const View&)>& show, const std::function<bool()>& keep_on) {
   auto lock = lock_reader(pin_dir);
   if (!lock) return pass(lock);
-  Reader reader{names, show, monotonic_ns()};
+  Reader reader{names, LiveSets(maps), show, monotonic_ns()};
   const std::unique_ptr<ring_buffer, decltype(&ring_buffer__free)> ring(
       ring_buffer__new(maps.events.fd(), on_event, &reader, nullptr), ring_buffer__free);
   if (!ring) return fail_errno(errno, "map events: read");

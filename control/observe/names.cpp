@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <cctype>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "control/api/unix_client.h"
+#include "control/compile/explain.h"
 #include "maps/abi/policy.h"
 #include "maps/labels.h"
 
@@ -30,11 +33,46 @@ uint32_t number_of(const json& object, const char* key) {
   return found != object.end() && found->is_number_unsigned() ? found->get<uint32_t>() : 0;
 }
 
-std::string joined(const json& object, const char* key) {
-  std::string text;
+std::vector<std::string> texts_of(const json& object, const char* key) {
+  std::vector<std::string> texts;
   for (const json& each : list_of(object, key))
-    if (each.is_string()) text += (text.empty() ? "" : ", ") + each.get<std::string>();
-  return text;
+    if (each.is_string()) texts.push_back(each.get<std::string>());
+  return texts;
+}
+
+std::vector<PodName> pods_of(const json& answer) {
+  std::vector<PodName> pods;
+  for (const json& each : list_of(answer, "pods")) {
+    PodName pod{text_of(each, "pod"), text_of(each, "node"), {}};
+    for (const std::string& text : texts_of(each, "ips"))
+      if (const auto ip = Address::parse(text)) pod.ips.push_back(*ip);
+    pods.push_back(std::move(pod));
+  }
+  return pods;
+}
+
+/// Diffs compile twice: more than a look at what is there.
+constexpr std::chrono::seconds kPostTimeout{60};
+constexpr std::chrono::seconds kGetTimeout{5};
+
+Result<nlohmann::ordered_json> json_of(const Result<api::UnixResponse>& answer, const std::string& socket,
+                                       std::string_view target) {
+  if (!answer) {
+    if (api::agent_is_down(answer.error())) return fail("no agent answers at {}", socket);
+    return fail("the agent at {} did not answer: {}", socket, answer.error().message);
+  }
+  auto parsed = nlohmann::ordered_json::parse(answer->body, nullptr, false);
+  if (answer->status != 200) {
+    const auto error = parsed.is_object() ? parsed.find("error") : parsed.end();
+    const std::string why = error != parsed.end() ? text_of(json(*error), "message") : "";
+    // Bad input is told in the agent's words alone.
+    if (answer->status == 400 && !why.empty()) return fail("{}", why);
+    return fail("the agent at {} answered {} with {}{}", socket, target, answer->status,
+                why.empty() ? "" : ": " + why);
+  }
+  if (parsed.is_discarded())
+    return fail("the agent at {} answered {} with something that is no JSON", socket, target);
+  return parsed;
 }
 
 std::string look_up(const std::map<uint32_t, std::string>& names, uint32_t id, std::string_view kind) {
@@ -46,18 +84,23 @@ std::string look_up(const std::map<uint32_t, std::string>& names, uint32_t id, s
 }  // namespace
 
 Result<nlohmann::ordered_json> ask_agent(const std::string& socket, std::string_view target) {
-  const api::UnixClient client({.socket = socket, .timeout = std::chrono::seconds(5)});
-  const auto answer = client.get(target);
-  if (!answer) {
-    if (api::agent_is_down(answer.error())) return fail("no agent answers at {}", socket);
-    return fail("the agent at {} did not answer: {}", socket, answer.error().message);
+  const api::UnixClient client({.socket = socket, .timeout = kGetTimeout});
+  return json_of(client.get(target), socket, target);
+}
+
+Result<nlohmann::ordered_json> tell_agent(const std::string& socket, std::string_view target,
+                                          std::string_view body) {
+  const api::UnixClient client({.socket = socket, .timeout = kPostTimeout});
+  return json_of(client.post(target, body), socket, target);
+}
+
+std::string query_text(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' || c == '/';
+    escaped += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
-  if (answer->status != 200)
-    return fail("the agent at {} answered {} with {}", socket, target, answer->status);
-  auto parsed = nlohmann::ordered_json::parse(answer->body, nullptr, false);
-  if (parsed.is_discarded())
-    return fail("the agent at {} answered {} with something that is no JSON", socket, target);
-  return parsed;
+  return escaped;
 }
 
 Names Names::none(std::string problem) {
@@ -74,7 +117,9 @@ Names Names::ask(const std::string& socket) {
     if (!answer) return none(answer.error().message);
     answers[i] = json(*answer);
   }
-  return from_answers(answers[0], answers[1], answers[2], answers[3]);
+  Names names = from_answers(answers[0], answers[1], answers[2], answers[3]);
+  names.socket_ = socket;
+  return names;
 }
 
 Names Names::from_answers(const json& endpoints, const json& services, const json& policies,
@@ -90,8 +135,9 @@ Names Names::from_answers(const json& endpoints, const json& services, const jso
   for (const json& each : list_of(policies, "rules"))
     names.rules_[number_of(each, "id")] = text_of(each, "policy") + " " + text_of(each, "text");
   for (const json& each : list_of(policies, "endpoints"))
-    names.isolations_[number_of(each, "index")] = {joined(each, "isolatedByIngress"),
-                                                   joined(each, "isolatedByEgress")};
+    names.isolations_[number_of(each, "index")] = {
+        texts_of(each, "isolatedByIngress"), texts_of(each, "isolatedByEgress"),
+        number_of(each, "ingressSet"), number_of(each, "egressSet")};
   for (const json& each : list_of(identities, "identities"))
     names.identities_[number_of(each, "id")] = text_of(each, "text");
   return names;
@@ -107,6 +153,11 @@ std::string Names::endpoint(uint32_t index) const {
 
 std::string Names::rule(uint32_t id) const {
   return look_up(rules_, id, "rule");
+}
+
+std::string Names::rule_peers(uint32_t id) const {
+  const auto known = rules_.find(id);
+  return known != rules_.end() ? compile::peers_of(known->second) : "";
 }
 
 std::string Names::identity(uint32_t id) const {
@@ -125,10 +176,33 @@ std::optional<uint16_t> Names::endpoint_of(std::string_view pod) const {
   return found;
 }
 
-std::string Names::isolated_by(uint32_t endpoint, bool ingress) const {
+const std::vector<std::string>& Names::isolated_by(uint32_t endpoint, bool ingress) const {
+  static const std::vector<std::string> kNone;
   const auto known = isolations_.find(endpoint);
-  if (known == isolations_.end()) return {};
+  if (known == isolations_.end()) return kNone;
   return ingress ? known->second.ingress : known->second.egress;
+}
+
+std::optional<uint32_t> Names::wanted_set(uint32_t endpoint, bool ingress) const {
+  const auto known = isolations_.find(endpoint);
+  if (known == isolations_.end()) return std::nullopt;
+  return ingress ? known->second.ingress_set : known->second.egress_set;
+}
+
+std::vector<PodName> Names::pods_called(std::string_view name) const {
+  if (socket_.empty()) return {};
+  const auto answer = ask_agent(socket_, "/v1/pods?name=" + query_text(name));
+  return answer ? pods_of(json(*answer)) : std::vector<PodName>{};
+}
+
+std::string Names::pod_at(const Address& address) const {
+  if (socket_.empty()) return {};
+  const auto [known, is_new] = pods_.try_emplace(address);
+  if (!is_new) return known->second;
+  const auto answer = ask_agent(socket_, "/v1/pods?address=" + query_text(address.to_string()));
+  if (!answer) return {};
+  for (const PodName& pod : pods_of(json(*answer))) known->second = pod.name;
+  return known->second;
 }
 
 }  // namespace bpfnet::observe

@@ -6,10 +6,19 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "base/address.h"
 #include "base/result.h"
 
 namespace bpfnet::observe {
+
+/// A pod anywhere in the cluster, as the agent's manifests have it.
+struct PodName {
+  std::string name;  ///< `default/web-0`
+  std::string node;
+  std::vector<Address> ips;
+};
 
 /// What the agent calls the numbers that stand in the maps. Without an agent there are none, and every view
 /// shows the numbers.
@@ -32,20 +41,36 @@ class Names {
   [[nodiscard]] std::string endpoint(uint32_t index) const;
   /// `default/allow-web ingress[0]: ...`, else `rule 5`; 0: empty.
   [[nodiscard]] std::string rule(uint32_t id) const;
+  /// Whom a rule is about, as it says it: `app=web`, `anywhere`; empty when not known.
+  [[nodiscard]] std::string rule_peers(uint32_t id) const;
   /// The identity's text, else `identity 256`; reserved ones by their label.
   [[nodiscard]] std::string identity(uint32_t id) const;
   /// The index of the local endpoint of a pod, by `namespace/name` or by a name that is the only one such.
   [[nodiscard]] std::optional<uint16_t> endpoint_of(std::string_view pod) const;
   /// The policies that isolate an endpoint: `default/deny-all`; empty when none or not known.
-  [[nodiscard]] std::string isolated_by(uint32_t endpoint, bool ingress) const;
+  [[nodiscard]] const std::vector<std::string>& isolated_by(uint32_t endpoint, bool ingress) const;
+
+  /// The set that the agent wants an endpoint to be under; nullopt: not known. The maps may still have
+  /// another.
+  [[nodiscard]] std::optional<uint32_t> wanted_set(uint32_t endpoint, bool ingress) const;
+
+  /// The pods called `name`, by `namespace/name` or by name alone, wherever they run. Asks the agent.
+  [[nodiscard]] std::vector<PodName> pods_called(std::string_view name) const;
+  /// The pod that has an address, wherever it runs: `default/web-0`; empty when none has or there is no
+  /// agent. Asks the agent, once for each address.
+  [[nodiscard]] std::string pod_at(const Address& address) const;
 
  private:
   struct Isolation {
-    std::string ingress;
-    std::string egress;
+    std::vector<std::string> ingress;
+    std::vector<std::string> egress;
+    uint32_t ingress_set = 0;
+    uint32_t egress_set = 0;
   };
 
   std::string problem_;
+  std::string socket_;  ///< empty: nobody to ask
+  mutable std::map<Address, std::string> pods_;
   std::map<uint32_t, std::string> services_;
   std::map<uint32_t, std::string> endpoints_;
   std::map<uint32_t, std::string> rules_;
@@ -55,5 +80,10 @@ class Names {
 
 /// GET from the agent: its JSON, or why there is none, in words for people.
 Result<nlohmann::ordered_json> ask_agent(const std::string& socket, std::string_view target);
+/// POST to the agent, with what it says where it refuses.
+Result<nlohmann::ordered_json> tell_agent(const std::string& socket, std::string_view target,
+                                          std::string_view body);
+/// `text` as it may stand in the query of a target.
+std::string query_text(std::string_view text);
 
 }  // namespace bpfnet::observe

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "control/observe/set_view.h"
 #include "control/observe/table.h"
 #include "control/observe/views.h"
 #include "maps/abi/policy.h"
@@ -16,18 +17,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
-std::string set_text(uint32_t set) {
-  if (set == POLICY_SET_ALLOW_ALL) return "open";
-  return set == POLICY_SET_DENY_ALL ? "deny-all" : fmt::format("set {}", set);
-}
-
-std::string ports_text(const maps::Fields& key) {
-  const auto field = [&](std::string_view name) {
-    const auto found = std::ranges::find(key, name, &maps::Field::name);
-    return found == key.end() ? std::string() : maps::to_text(found->value);
-  };
-  const std::string ports = field("ports");
-  return ports == "*" ? field("protocol") : field("protocol") + "/" + ports;
+std::string isolation_text(const Names& names, uint32_t index, bool ingress) {
+  return fmt::format("{}", fmt::join(names.isolated_by(index, ingress), ", "));
 }
 
 /// Endpoints under each set, by direction.
@@ -51,13 +42,6 @@ Result<View> policies_view(const maps::Maps& maps, const Names& names) {
   if (!endpoints) return pass(endpoints);
   auto entries = maps.policies.entries();
   if (!entries) return pass(entries);
-  std::ranges::sort(*entries, [](const auto& a, const auto& b) {
-    const auto left = maps::from_abi(a.first);
-    const auto right = maps::from_abi(b.first);
-    return std::tie(left.set, left.identity, left.proto, left.port, left.port_bits) <
-           std::tie(right.set, right.identity, right.proto, right.port, right.port_bits);
-  });
-
   View view;
   view.json["endpoints"] = ordered_json::array();
   view.json["sets"] = ordered_json::array();
@@ -69,38 +53,22 @@ Result<View> policies_view(const maps::Maps& maps, const Names& names) {
     const std::string pod = names.endpoint(index);
     users[record.ingress_set].ingress.insert(pod);
     users[record.egress_set].egress.insert(pod);
-    under.add({std::to_string(index), pod, set_text(record.ingress_set), names.isolated_by(index, true),
-               set_text(record.egress_set), names.isolated_by(index, false)});
+    under.add({std::to_string(index), pod, set_text(record.ingress_set), isolation_text(names, index, true),
+               set_text(record.egress_set), isolation_text(names, index, false)});
     view.json["endpoints"].push_back({{"index", index},
                                       {"name", pod},
                                       {"ingress_set", record.ingress_set},
-                                      {"ingress_isolated_by", names.isolated_by(index, true)},
+                                      {"ingress_isolated_by", isolation_text(names, index, true)},
                                       {"egress_set", record.egress_set},
-                                      {"egress_isolated_by", names.isolated_by(index, false)}});
+                                      {"egress_isolated_by", isolation_text(names, index, false)}});
   }
   view.text = under.text();
 
-  std::map<uint32_t, Table> sets;
-  std::map<uint32_t, ordered_json> set_json;
-  for (const auto& [key, entry] : *entries) {
-    const uint32_t set = maps::from_abi(key).set;
-    const uint32_t identity = maps::from_abi(key).identity;
-    const maps::Fields fields = maps::decode(key);
-    const std::string peer = identity == IDENTITY_ANY ? "anyone" : names.identity(identity);
-    sets.try_emplace(set, Table({"  PEER", "PORTS", "VERDICT", "RULE"}))
-        .first->second.add({"  " + peer, ports_text(fields), maps::policy_verdict_label(entry.verdict),
-                            names.rule(entry.rule)});
-    ordered_json json = maps::to_json(fields);
-    json["identity_number"] = identity;
-    json["peer"] = peer;
-    json.update(maps::to_json(maps::decode(entry)));
-    json["rule_text"] = names.rule(entry.rule);
-    set_json[set].push_back(std::move(json));
-  }
-  for (auto& [set, table] : sets) {
-    view.text += fmt::format("\nset {} ({})\n{}", set, users_text(users[set]), table.text());
+  for (const auto& [set, entries_of_set] : by_set(*entries)) {
+    const View entries_view = set_view(entries_of_set, names);
+    view.text += fmt::format("\nset {} ({})\n{}", set, users_text(users[set]), entries_view.text);
     view.json["sets"].push_back(
-        {{"set", set}, {"used_by", users_text(users[set])}, {"entries", set_json[set]}});
+        {{"set", set}, {"used_by", users_text(users[set])}, {"entries", entries_view.json}});
   }
   return view;
 }

@@ -76,17 +76,26 @@ std::string agent_text(const ordered_json& agent) {
   return text;
 }
 
-std::string problems_text(const nlohmann::json& problems) {
+std::string problem_text(const nlohmann::json& problem) {
+  const auto field = [&](const char* key) {
+    return problem.is_object() ? text_of(problem.value(key, nlohmann::json(""))) : "";
+  };
+  // A manifest's problem names its place and object itself.
+  if (field("from") == "source") return field("text");
   std::string text;
-  for (const auto& each : problems) {
-    const auto field = [&](const char* key) {
-      return each.is_object() ? text_of(each.value(key, nlohmann::json(""))) : "";
-    };
-    // A manifest's problem names its place itself.
-    const bool placed = field("from") == "source" || field("source").empty();
-    text +=
-        "  " + (placed ? "" : fmt::format("{}:{}: ", field("source"), field("line"))) + field("text") + "\n";
-  }
+  if (!field("source").empty()) text = fmt::format("{}:{}: ", field("source"), field("line"));
+  if (field("from") == "maps" && !field("object").empty()) text += field("object") + ": ";
+  return text + field("text");
+}
+
+/// A full map may have thousands.
+std::string problems_text(const nlohmann::json& problems) {
+  constexpr size_t kShown = 20;
+  std::string text;
+  size_t shown = 0;
+  for (const auto& each : problems)
+    if (shown++ < kShown) text += "  " + problem_text(each) + "\n";
+  if (shown > kShown) text += fmt::format("  and {} more, all with --output json\n", shown - kShown);
   return text;
 }
 

@@ -6,6 +6,8 @@
 
 #include "base/result.h"
 #include "control/observe/flow_filter.h"
+#include "control/observe/fresh_names.h"
+#include "control/observe/live_policy.h"
 #include "control/observe/names.h"
 #include "maps/maps.h"
 
@@ -45,10 +47,11 @@ Result<View> map_dump_view(const maps::Maps& maps, const std::string& name, bool
 /// 200 ms). Events that were waiting when it starts are passed over.
 /// A ring buffer has one reader: whoever follows holds a lock on the pin directory, and a second one is
 /// refused. The agent does not read it, so nothing is taken from anybody.
-Status follow_drops(const maps::Maps& maps, const std::string& pin_dir, const Names& names,
+/// `names` are asked for again as the agent's state moves on.
+Status follow_drops(const maps::Maps& maps, const std::string& pin_dir, FreshNames& names,
                     const std::function<void(const View&)>& show, const std::function<bool()>& keep_on);
 
-/// One event as follow_drops() shows it.
-View event_view(const packet_event& event, const Names& names);
+/// One event as follow_drops() shows it. `sets`: to tell what policy would have allowed; null: unknown.
+View event_view(const packet_event& event, const Names& names, LiveSets* sets = nullptr);
 
 }  // namespace bpfnet::observe

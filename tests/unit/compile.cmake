@@ -6,6 +6,7 @@ bpfnet_test(compile_cluster_policy_test SOURCES compile_cluster_policy_test.cpp 
 bpfnet_test(compile_port_map_test SOURCES compile_port_map_test.cpp DEPS bpfnet_compile LABELS unit)
 bpfnet_test(compile_policy_test SOURCES compile_policy_test.cpp compile_policy_numbers_test.cpp compile_lookup.cpp
   DEPS bpfnet_compile LABELS unit)
+bpfnet_test(compile_explain_test SOURCES compile_explain_test.cpp DEPS bpfnet_compile LABELS unit)
 # Random clusters and policies against the specification; BPFNET_FUZZ_ROUNDS=N tries more of them.
 bpfnet_test(compile_fuzz_test SOURCES compile_fuzz_test.cpp compile_lookup.cpp
   DEPS bpfnet_compile bpfnet_policy_reference LABELS unit TIMEOUT 600)

@@ -28,7 +28,8 @@ TEST(BpfnetctlHelp, IsWhatTheGoldenFileSays) {
   std::string help;
   for (const char* command :
        {"", "status", "endpoint", "endpoint list", "service", "service list", "flow", "flow list", "policy",
-        "policy list", "identity", "identity list", "drops", "map", "map list", "map dump"}) {
+        "policy list", "policy show", "policy verdict", "policy diff", "identity", "identity list", "drops",
+        "map", "map list", "map dump"}) {
     const Output output = bpfnetctl(fmt::format("{} --help", command));
     EXPECT_EQ(output.status, 0);
     help += fmt::format("$ bpfnetctl {}{}--help\n{}\n", command, *command ? " " : "", output.text);
@@ -59,7 +60,12 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Misuse{"", 2, "subcommand is required"}, Misuse{"flow", 2, "subcommand is required"},
                     Misuse{"flow list --protocol tcp", 2, "--protocol"},
                     Misuse{"status --output xml", 2, "xml not in {table,json}"},
-                    Misuse{"map dump", 2, "NAME"},
+                    Misuse{"map dump", 2, "NAME"}, Misuse{"policy verdict a b", 2, "PORT/PROTO is required"},
+                    Misuse{"policy verdict a b 80/tcp --bpffs /nonexistent", 2, "has bpfnetd run"},
+                    Misuse{"policy show", 2, "POD is required"},
+                    Misuse{"policy diff", 2, "--file is required"},
+                    Misuse{"policy diff -f /nonexistent", 2, "/nonexistent: open: ENOENT"},
+                    Misuse{"policy diff -f /dev/null --socket /nonexistent", 2, "no agent answers at"},
                     Misuse{"status --bpffs /nonexistent", 1, "has bpfnetd run with --bpffs /nonexistent?"}));
 
 }  // namespace

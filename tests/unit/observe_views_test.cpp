@@ -235,6 +235,8 @@ TEST_F(Views, StatusShowsTheAgentAndItsProblems) {
              nlohmann::json::parse(
                  R"([{"from": "source", "source": "web.yaml", "line": 7, "text": "web.yaml:7: bad"},
                                        {"from": "services", "source": "a.yaml", "line": 3, "text": "claimed twice"},
+                                       {"from": "maps", "object": "endpoint default/web",
+                                        "text": "policy set 17 does not fit the map; the policy before it stays"},
                                        {"from": "node", "text": "no route"}])")});
   ASSERT_TRUE(view);
   EXPECT_THAT(view->text, HasSubstr("agent: running\n"
@@ -242,8 +244,10 @@ TEST_F(Views, StatusShowsTheAgentAndItsProblems) {
                                     "  pod cidrs:           10.0.1.0/24 fd00:1::/64\n"
                                     "  web.yaml:7: bad\n"
                                     "  a.yaml:3: claimed twice\n"
+                                    "  endpoint default/web: policy set 17 does not fit the map; the policy "
+                                    "before it stays\n"
                                     "  no route\n"));
-  EXPECT_EQ(view->json.at("agent").at("problems").size(), 3U);
+  EXPECT_EQ(view->json.at("agent").at("problems").size(), 4U);
 }
 
 }  // namespace
