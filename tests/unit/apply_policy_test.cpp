@@ -245,8 +245,8 @@ TEST_F(Policies, ResyncRepairsWhatStrangersChanged) {
   maps_.addresses.begin()->second.identity = 9;
   maps_.addresses[maps::make_address_key(ip("10.0.0.99"))] = {};
   maps_.interfaces.clear();
-  // Six entries, and the epoch of web, whose flows may have been judged by the wrong identity.
-  EXPECT_EQ(publisher_->resync(wanted, now_, problems), 7U);
+  // The set of web names neither identity that an address lost: its flows are not judged again.
+  EXPECT_EQ(publisher_->resync(wanted, now_, problems), 6U);
   EXPECT_THAT(problems, IsEmpty());
   EXPECT_TRUE(same_records(maps_.frontends, as_written.frontends));
   EXPECT_TRUE(same_records(maps_.backend_slots, as_written.backend_slots));
