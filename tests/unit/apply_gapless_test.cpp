@@ -180,8 +180,8 @@ class Row {
 };
 
 TEST(Gapless, P17_P18_P19_EveryWriteLeavesTheOldVerdictOrTheNewOne) {
-  constexpr uint64_t kRows = 20;
-  constexpr uint64_t kSteps = 25;
+  constexpr uint64_t kRows = 10;
+  constexpr uint64_t kSteps = 20;
   size_t writes = 0;
   for (uint64_t row = 0; row < kRows && !testing::Test::HasFailure(); ++row) {
     Row cluster(row);
