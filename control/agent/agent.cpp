@@ -28,8 +28,7 @@ Status enter_netns(const std::string& path) {
 
 }  // namespace
 
-Agent::Agent(Options options)
-    : options_(std::move(options)), policy_(std::make_shared<compile::PolicyImage>()) {
+Agent::Agent(Options options) : options_(std::move(options)) {
   if (options_.node_name.empty()) options_.node_name = default_node_name();
 }
 
@@ -68,7 +67,8 @@ Status Agent::open_state() {
 
   auto policy_numbers = load_policy_numbers(*store_);
   if (!policy_numbers) return pass(policy_numbers);
-  policy_numbers_ = std::move(*policy_numbers);
+  policy_saver_.loaded(*policy_numbers);
+  policies_ = Policies(std::move(*policy_numbers));
   auto service_numbers = load_service_numbers(*store_);
   if (!service_numbers) return pass(service_numbers);
   services_ = Services(std::move(*service_numbers));
@@ -109,6 +109,9 @@ Status Agent::open_datapath() {
       {.kind = "device", .object = loader::kDefragDevice, .before = "", .after = "veth"}));
   datapath.defragment = true;
   datapath.sockets = Sockets::parse_mode(options_.sockets) != Sockets::Mode::kOff;
+  datapath.sizes.addresses = options_.max_addresses;
+  datapath.sizes.cidrs = options_.max_cidrs;
+  datapath.sizes.policies = options_.max_policy_entries;
   datapath.config.max_flows = options_.max_flows;
   datapath.config.endpoint_flow_quota = options_.endpoint_flow_quota;
   datapath.config.timeout_tcp_established = options_.tcp_established_timeout;
@@ -133,9 +136,7 @@ Status Agent::open_datapath() {
   // Numbers that the maps hold and the database has forgotten are not given to anything else.
   const auto highest = publisher_->highest_ids();
   services_.skip_numbers(highest.service);
-  if (policy_numbers_.identities.empty()) policy_numbers_.next_identity = highest.identity + 1;
-  if (policy_numbers_.sets.empty()) policy_numbers_.next_set = highest.set + 1;
-  if (policy_numbers_.rules.empty()) policy_numbers_.next_rule = highest.rule + 1;
+  policies_.skip_numbers(highest.identity, highest.set, highest.rule);
   return ok();
 }
 

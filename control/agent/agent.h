@@ -12,7 +12,9 @@
 #include "control/agent/event_loop.h"
 #include "control/agent/host_setup.h"
 #include "control/agent/node_links.h"
+#include "control/agent/numbers.h"
 #include "control/agent/options.h"
+#include "control/agent/policies.h"
 #include "control/agent/quiet_time.h"
 #include "control/agent/routes.h"
 #include "control/agent/services.h"
@@ -53,8 +55,8 @@ class Agent : public cni::EndpointHooks {
   void reached(const cni::AttachmentKey& key, cni::AddStep step) override;
 
   /// From any thread. Missing: the agent is ending.
-  /// `services`: with the image of all services, which costs a copy of it.
-  std::optional<Snapshot> snapshot(bool services);
+  /// `images`: with those of services and policy, which costs a copy of what changed.
+  std::optional<Snapshot> snapshot(bool images = true);
   /// Compares the maps with what they should hold and puts right what somebody else changed (S61). Gives the
   /// number of entries; an empty optional: the agent is ending.
   std::optional<uint64_t> resync();
@@ -115,16 +117,19 @@ class Agent : public cni::EndpointHooks {
     compile::ServiceChanges services;
     bool policy = false;   ///< pods, policies, namespaces, nodes, ranges
     bool devices = false;  ///< interfaces and their addresses
+    compile::PolicyChanges policies;
     [[nodiscard]] bool empty() const {
       return services_only() && services.services.empty() && services.slices.empty() &&
              !services.host_ports && !services.everything;
     }
     [[nodiscard]] bool services_only() const { return !policy && !devices; }
   };
-  static Dirty everything() { return {.services = {.everything = true}, .policy = true, .devices = true}; }
+  static Dirty everything() {
+    return {
+        .services = {.everything = true}, .policy = true, .devices = true, .policies = {.everything = true}};
+  }
   void sync(const Dirty& dirty);
-  void compile_policy();
-  void save_service_numbers_later();
+  void save_numbers_later();
   [[nodiscard]] apply::Problems publish_all();
   void note_sync(EventLoop::Clock::time_point begin, uint64_t writes_before);
   /// Changes that the next sync puts into the maps.
@@ -141,7 +146,7 @@ class Agent : public cni::EndpointHooks {
   int do_withdraw(const ipam::EndpointRecord& endpoint);
   void detach(int ifindex, const std::string& name);
   void forget_vanished();
-  [[nodiscard]] Snapshot make_snapshot(bool services) const;
+  [[nodiscard]] Snapshot make_snapshot(bool images) const;
   uint64_t do_resync();
 
   Options options_;
@@ -170,9 +175,9 @@ class Agent : public cni::EndpointHooks {
   std::map<int, std::string> attached_uplinks_;  ///< ifindex -> XDP mechanism
   NodeAddresses addresses_;
   std::map<uint16_t, cni::LiveEndpoint> endpoints_;
-  compile::PolicyNumbers policy_numbers_;
   Services services_{apply::ServiceNumbers{}};
-  std::shared_ptr<const compile::PolicyImage> policy_;
+  Policies policies_{compile::PolicyNumbers{}};
+  PolicyNumbersSaver policy_saver_;
 
   bool ready_ = false;
   uint64_t generation_ = 0;

@@ -157,11 +157,11 @@ void Agent::forget_vanished() {
   }
 }
 
-std::optional<Snapshot> Agent::snapshot(bool services) {
-  return loop_->call([this, services] { return make_snapshot(services); });
+std::optional<Snapshot> Agent::snapshot(bool images) {
+  return loop_->call([this, images] { return make_snapshot(images); });
 }
 
-Snapshot Agent::make_snapshot(bool services) const {
+Snapshot Agent::make_snapshot(bool images) const {
   Snapshot s;
   s.node_name = options_.node_name;
   s.manifests = options_.manifests;
@@ -197,11 +197,14 @@ Snapshot Agent::make_snapshot(bool services) const {
     if (const endpoint* record = publisher_->endpoints().find(index)) s.records[index] = *record;
   s.frontends = services_.image().frontends.size();
   s.service_warnings = services_.image().warnings.size();
-  if (services) {
+  if (images) {
+    s.policy = policies_.copy();
     s.services = std::make_shared<compile::ServiceImage>(services_.image());
     s.service_numbers = std::make_shared<apply::ServiceNumbers>(services_.numbers());
   }
-  s.policy = policy_;
+  s.policy_sets = policies_.image().sets.size();
+  s.identities = policies_.image().identities.size();
+  s.policy_warnings = policies_.image().warnings.size();
   s.source_problems = source_->problems();
   s.apply_problems = apply_problems_;
   s.node_problems = route_problems_;

@@ -34,6 +34,9 @@ std::string configz(const Options& o) {
       {"metrics-address", o.metrics_address},
       {"max-flows", o.max_flows},
       {"endpoint-flow-quota", o.endpoint_flow_quota},
+      {"max-policy-entries", o.max_policy_entries},
+      {"max-addresses", o.max_addresses},
+      {"max-cidrs", o.max_cidrs},
       {"masquerade", o.masquerade},
       {"policy-audit", o.policy_audit},
       {"policy-denied", o.policy_denied},
@@ -87,7 +90,7 @@ void Agent::tell_synced(const Dirty& dirty, EventLoop::Clock::duration took) {
 void Agent::tell_problems() {
   health_->set_problems("source", told_source_problems_.size());
   health_->set_problems("services", services_.image().warnings.size());
-  health_->set_problems("policy", policy_->warnings.size());
+  health_->set_problems("policy", policies_.image().warnings.size());
   health_->set_problems("maps", apply_problems_.size());
   health_->set_problems("node",
                         route_problems_.size() + uplink_problems_.size() + datapath_->warnings().size());

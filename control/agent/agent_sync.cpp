@@ -3,10 +3,8 @@
 
 #include <algorithm>
 #include <set>
-#include <tuple>
 
 #include "control/agent/agent.h"
-#include "control/agent/numbers.h"
 #include "maps/convert.h"
 
 namespace bpfnet::agent {
@@ -35,11 +33,6 @@ void log_new(std::set<std::string>& known, std::set<std::string> now, spdlog::le
   if (fresh > kProblemsLogged)
     spdlog::log(level, "and {} more like these: GET /v1/problems names them all", fresh - kProblemsLogged);
   known = std::move(now);
-}
-
-auto extent(const compile::PolicyNumbers& numbers) {
-  return std::make_tuple(numbers.identities.size(), numbers.sets.size(), numbers.rules.size(),
-                         numbers.next_identity, numbers.next_set, numbers.next_rule);
 }
 
 std::optional<Address> first_of(const std::vector<Address>& ips, Family family) {
@@ -129,6 +122,11 @@ void Agent::apply_source_changes() {
     dirty.services = {.services = changes.services, .slices = changes.slices};
     dirty.policy = !changes.pods.empty() || !changes.policies.empty() || !changes.cluster_policies.empty() ||
                    !changes.namespaces.empty() || !changes.service_cidrs.empty() || !changes.nodes.empty();
+    dirty.policies = {.pods = changes.pods,
+                      .policies = changes.policies,
+                      .cluster_policies = changes.cluster_policies,
+                      .namespaces = changes.namespaces,
+                      .nodes = !changes.nodes.empty() || !changes.service_cidrs.empty()};
     dirty.devices = !changes.nodes.empty();
   } else {
     dirty = everything();
@@ -233,8 +231,10 @@ void Agent::update_pools() {
 }
 
 /// After the maps: a number that is lost with the process is above those in the maps, and given anew.
-void Agent::save_service_numbers_later() {
+void Agent::save_numbers_later() {
   loop_->post([this] {
+    if (Status saved = policy_saver_.save(*store_, policies_.numbers()); !saved)
+      spdlog::error("{}", saved.error().message);
     const auto changes = services_.take_unsaved();
     if (changes.empty()) return;
     Status saved = save_service_numbers(*store_, changes, services_.numbers().next);
@@ -242,34 +242,29 @@ void Agent::save_service_numbers_later() {
   });
 }
 
-void Agent::compile_policy() {
-  const auto before = extent(policy_numbers_);
-  policy_ = std::make_shared<compile::PolicyImage>(
-      compile::compile_policy(source_->state(), node_view(), local_endpoints(), policy_numbers_));
-  if (before == extent(policy_numbers_)) return;
-  // Before the maps have them: a number that is in a map and forgotten could be given to another identity.
-  Status saved = save_policy_numbers(*store_, policy_numbers_);
-  if (!saved) spdlog::error("{}", saved.error().message);
-}
-
 /// Pods, devices and policy change seldom enough to try again what did not fit.
 apply::Problems Agent::publish_all() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
-  return publisher_->publish(
-      {.services = services_.pending(true), .policy = *policy_, .endpoints = facts, .interfaces = devices},
-      EventLoop::Clock::now());
+  auto problems = publisher_->publish({.services = services_.pending(true),
+                                       .policy = policies_.image(),
+                                       .endpoints = facts,
+                                       .interfaces = devices,
+                                       .changes = policies_.pending()},
+                                      EventLoop::Clock::now());
+  policies_.published();
+  return problems;
 }
 
 void Agent::sync(const Dirty& dirty) {
   const auto begin = EventLoop::Clock::now();
   const uint64_t writes = publisher_->writes();
   services_.update(source_->state(), node_view(), local_endpoints(), dirty.services);
-  if (dirty.policy) compile_policy();
-  note_problems(dirty.services_only() ? publisher_->publish(services_.pending(dirty.empty()), begin)
-                                      : publish_all());
+  if (dirty.policy) policies_.update(source_->state(), node_view(), local_endpoints(), dirty.policies);
+  const bool services_only = dirty.services_only() && !(dirty.empty() && publisher_->policy_waits());
+  note_problems(services_only ? publisher_->publish(services_.pending(dirty.empty()), begin) : publish_all());
   services_.published(publisher_->take_forgotten_services());
-  save_service_numbers_later();
+  save_numbers_later();
   note_sync(begin, writes);
   tell_synced(dirty, EventLoop::Clock::now() - begin);
   arm_reclaim();
@@ -299,9 +294,11 @@ uint64_t Agent::do_resync() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
   apply::Problems problems;
-  const uint64_t repairs = publisher_->resync(
-      {.services = services_.pending(true), .policy = *policy_, .endpoints = facts, .interfaces = devices},
-      EventLoop::Clock::now(), problems);
+  const uint64_t repairs = publisher_->resync({.services = services_.pending(true),
+                                               .policy = policies_.image(),
+                                               .endpoints = facts,
+                                               .interfaces = devices},
+                                              EventLoop::Clock::now(), problems);
   note_problems(std::move(problems));
   ++resyncs_;
   resync_repairs_ += repairs;

@@ -10,19 +10,19 @@ namespace bpfnet::agent {
 
 void register_routes(api::Server& server, Agent& agent) {
   using View = nlohmann::ordered_json (*)(const Snapshot&);
-  const auto show = [&server, &agent](const char* path, View view, bool services = false) {
-    server.get(path, [&agent, view, services](const api::Request&) {
-      const auto snapshot = agent.snapshot(services);
+  const auto show = [&server, &agent](const char* path, View view, bool images = true) {
+    server.get(path, [&agent, view, images](const api::Request&) {
+      const auto snapshot = agent.snapshot(images);
       if (!snapshot) return api::Answer::error(503, 503, "the agent is ending");
       return api::Answer::json(view(*snapshot));
     });
   };
-  show("/v1/status", status_view);
-  show("/v1/endpoints", endpoints_view);
-  show("/v1/services", services_view, true);
+  show("/v1/status", status_view, false);
+  show("/v1/endpoints", endpoints_view, false);
+  show("/v1/services", services_view);
   show("/v1/policies", policies_view);
   show("/v1/identities", identities_view);
-  show("/v1/problems", problems_view, true);
+  show("/v1/problems", problems_view);
   register_policy_routes(server, agent);
   server.post("/v1/resync", [&agent](const api::Request&) {
     const auto repairs = agent.resync();

@@ -1,35 +1,31 @@
 #include "control/agent/numbers.h"
 
+#include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <string_view>
-#include <tuple>
+#include <utility>
 
 namespace bpfnet::agent {
 namespace {
 
-constexpr const char* kPolicyBlob = "policy-numbers";
 constexpr std::string_view kServicePrefix = "service-id/";
 constexpr std::string_view kNextService = "service-id-next";
 
-Result<nlohmann::json> load(const ipam::Store& store, const char* name) {
-  auto blob = store.get(name);
-  if (!blob) return pass(blob);
-  if (!*blob) return nlohmann::json::object();
-  auto json = nlohmann::json::parse(**blob, nullptr, false);
-  if (!json.is_object()) return fail("state database: blob {} is no JSON object", name);
-  return json;
-}
+using Numbers = std::map<std::string, uint32_t>;
 
-/// A member of the wrong type counts as missing: numbers are then given anew, above those in the maps.
-template <typename T>
-T member(const nlohmann::json& json, const char* name) {
-  try {
-    return json.value(name, T{});
-  } catch (const nlohmann::json::exception&) {
-    return T{};
-  }
-}
+/// A table of the policy's numbers and its rows.
+struct Table {
+  std::string_view prefix;
+  std::string_view next_name;
+  Numbers compile::PolicyNumbers::*numbers;
+  uint32_t compile::PolicyNumbers::*next;
+};
+constexpr Table kPolicyTables[] = {
+    {"policy-identity/", "policy-identity-next", &compile::PolicyNumbers::identities,
+     &compile::PolicyNumbers::next_identity},
+    {"policy-set/", "policy-set-next", &compile::PolicyNumbers::sets, &compile::PolicyNumbers::next_set},
+    {"policy-rule/", "policy-rule-next", &compile::PolicyNumbers::rules, &compile::PolicyNumbers::next_rule},
+};
 
 /// 0: not a number.
 uint32_t number(const std::string& text) {
@@ -38,26 +34,64 @@ uint32_t number(const std::string& text) {
   return error == std::errc() && end == text.data() + text.size() ? value : 0;
 }
 
-using Numbers = std::map<std::string, uint32_t>;
-
 }  // namespace
 
 Result<compile::PolicyNumbers> load_policy_numbers(const ipam::Store& store) {
-  auto json = load(store, kPolicyBlob);
-  if (!json) return pass(json);
-  return compile::PolicyNumbers{.identities = member<Numbers>(*json, "identities"),
-                                .sets = member<Numbers>(*json, "sets"),
-                                .rules = member<Numbers>(*json, "rules"),
-                                .next_identity = member<uint32_t>(*json, "next_identity"),
-                                .next_set = member<uint32_t>(*json, "next_set"),
-                                .next_rule = member<uint32_t>(*json, "next_rule")};
+  compile::PolicyNumbers numbers;
+  for (const Table& table : kPolicyTables) {
+    auto rows = store.list(table.prefix);
+    if (!rows) return pass(rows);
+    auto next = store.get(table.next_name);
+    if (!next) return pass(next);
+    numbers.*table.next = next->has_value() ? number(**next) : 0;
+    for (const auto& [text, value] : *rows) {
+      const uint32_t id = number(value);
+      if (id == 0) continue;  // numbered anew
+      (numbers.*table.numbers).emplace_hint((numbers.*table.numbers).end(), text, id);
+      numbers.*table.next = std::max(numbers.*table.next, id + 1);
+    }
+  }
+  return numbers;
 }
 
-Status save_policy_numbers(ipam::Store& store, const compile::PolicyNumbers& numbers) {
-  const nlohmann::json json = {{"identities", numbers.identities}, {"sets", numbers.sets},
-                               {"rules", numbers.rules},           {"next_identity", numbers.next_identity},
-                               {"next_set", numbers.next_set},     {"next_rule", numbers.next_rule}};
-  return store.put(kPolicyBlob, json.dump());
+PolicyNumbersSaver::Extent::Extent(const compile::PolicyNumbers& numbers)
+    : identities(numbers.identities.size()),
+      sets(numbers.sets.size()),
+      rules(numbers.rules.size()),
+      next_identity(numbers.next_identity),
+      next_set(numbers.next_set),
+      next_rule(numbers.next_rule) {}
+
+Status PolicyNumbersSaver::save(ipam::Store& store, const compile::PolicyNumbers& numbers) {
+  const Extent now(numbers);
+  if (now == saved_) return ok();
+  const auto saved_of = [this](const Table& table) {
+    if (table.numbers == &compile::PolicyNumbers::identities)
+      return std::pair(saved_.identities, saved_.next_identity);
+    if (table.numbers == &compile::PolicyNumbers::sets) return std::pair(saved_.sets, saved_.next_set);
+    return std::pair(saved_.rules, saved_.next_rule);
+  };
+  std::map<std::string, std::optional<std::string>> rows;
+  for (const Table& table : kPolicyTables) {
+    const auto [count, next] = saved_of(table);
+    const Numbers& all = numbers.*table.numbers;
+    size_t added = 0;
+    for (const auto& [text, id] : all) {
+      if (id < next) continue;
+      rows[std::string(table.prefix) + text] = std::to_string(id);
+      ++added;
+    }
+    if (count + added != all.size()) {
+      auto kept = store.list(table.prefix);
+      if (!kept) return pass(kept);
+      for (const auto& [text, id] : *kept)
+        if (!all.contains(text)) rows[std::string(table.prefix) + text] = std::nullopt;
+    }
+    rows[std::string(table.next_name)] = std::to_string(numbers.*table.next);
+  }
+  BPFNET_TRY(store.put_all(rows));
+  saved_ = now;
+  return ok();
 }
 
 Result<apply::ServiceNumbers> load_service_numbers(const ipam::Store& store) {
@@ -83,13 +117,6 @@ Status save_service_numbers(ipam::Store& store, const std::map<std::string, std:
     rows[std::string(kServicePrefix) + key] = id ? std::optional(std::to_string(*id)) : std::nullopt;
   rows[std::string(kNextService)] = std::to_string(next);
   return store.put_all(rows);
-}
-
-bool same_numbers(const compile::PolicyNumbers& a, const compile::PolicyNumbers& b) {
-  return std::tie(a.next_identity, a.next_set, a.next_rule) ==
-             std::tie(b.next_identity, b.next_set, b.next_rule) &&
-         a.identities.size() == b.identities.size() && a.sets.size() == b.sets.size() &&
-         a.rules.size() == b.rules.size();
 }
 
 }  // namespace bpfnet::agent

@@ -7,15 +7,37 @@
 
 namespace bpfnet::agent {
 
-/// The ids that must come back the same after a restart, kept as blobs of the store.
+/// The ids that must come back the same after a restart: one row each, so that a change costs what changed.
+/// Missing ones are forgotten.
 Result<compile::PolicyNumbers> load_policy_numbers(const ipam::Store& store);
-Status save_policy_numbers(ipam::Store& store, const compile::PolicyNumbers& numbers);
+
+/// Writes what is new of the policy's numbers.
+class PolicyNumbersSaver {
+ public:
+  /// These are in the store.
+  void loaded(const compile::PolicyNumbers& numbers) { saved_ = Extent(numbers); }
+  Status save(ipam::Store& store, const compile::PolicyNumbers& numbers);
+
+ private:
+  /// Numbers only grow: what is new is above, and a table that is smaller than it should be has forgotten
+  /// some.
+  struct Extent {
+    Extent() = default;
+    explicit Extent(const compile::PolicyNumbers& numbers);
+    bool operator==(const Extent&) const = default;
+    size_t identities = 0;
+    size_t sets = 0;
+    size_t rules = 0;
+    uint32_t next_identity = 0;
+    uint32_t next_set = 0;
+    uint32_t next_rule = 0;
+  };
+  Extent saved_;
+};
+
 Result<apply::ServiceNumbers> load_service_numbers(const ipam::Store& store);
-/// One row a service port, so that a change costs what changed. Missing ids are forgotten.
+/// As above.
 Status save_service_numbers(ipam::Store& store, const std::map<std::string, std::optional<uint32_t>>& changes,
                             uint32_t next);
-
-/// Whether two sets of numbers are the same.
-bool same_numbers(const compile::PolicyNumbers& a, const compile::PolicyNumbers& b);
 
 }  // namespace bpfnet::agent

@@ -31,6 +31,9 @@ struct Options {
   std::string metrics_address = "127.0.0.1:10249";  ///< empty: off
   uint32_t max_flows = 65536;
   uint32_t endpoint_flow_quota = 0;
+  uint32_t max_policy_entries = 131072;
+  uint32_t max_addresses = 65536;
+  uint32_t max_cidrs = 16384;
   uint32_t tcp_established_timeout = 86400;  ///< seconds (S48)
   uint32_t tcp_close_wait_timeout = 3600;    ///< seconds (S48)
   bool masquerade = true;

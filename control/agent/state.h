@@ -49,7 +49,10 @@ struct Snapshot {
   size_t service_warnings = 0;
   std::shared_ptr<const compile::ServiceImage> services;  ///< only when asked for, as the next
   std::shared_ptr<const apply::ServiceNumbers> service_numbers;
-  std::shared_ptr<const compile::PolicyImage> policy;
+  size_t policy_sets = 0;
+  size_t identities = 0;
+  size_t policy_warnings = 0;
+  std::shared_ptr<const compile::PolicyImage> policy;  ///< only when asked for
   std::vector<sources::Problem> source_problems;
   apply::Problems apply_problems;
   std::vector<std::string> node_problems;  ///< routes, uplinks, datapath warnings

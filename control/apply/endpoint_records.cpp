@@ -1,6 +1,6 @@
 #include "control/apply/endpoint_records.h"
 
-#include <vector>
+#include <fmt/ranges.h>
 
 #include "maps/convert.h"
 
@@ -56,16 +56,17 @@ uint32_t EndpointRecords::usable(uint32_t wanted, uint32_t held, bool open) cons
 }
 
 void EndpointRecords::move_to_sets(const std::map<uint16_t, EndpointFacts>& facts,
-                                   const compile::PolicyImage& image, const std::set<uint32_t>& lost,
+                                   const compile::PolicyImage& image, const std::set<uint32_t>& left,
                                    Problems& problems) {
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> transitions;  // {wanted, held} -> set
   const auto target = [&](uint32_t wanted, uint32_t held) -> uint32_t {
     wanted = usable(wanted, held, true);
-    // Sets below FIRST hold no entries: what they judge does not depend on identities.
-    if (wanted == held || wanted == POLICY_SET_ALLOW_ALL || !sets_.names(held, lost)) return wanted;
+    // What these two say does not depend on identities.
+    if (wanted == held || wanted == POLICY_SET_ALLOW_ALL || wanted == POLICY_SET_DENY_ALL || left.empty())
+      return wanted;
     auto [made, added] = transitions.try_emplace({wanted, held}, wanted);
     if (added) {
-      auto id = sets_.write_transition(wanted, held, lost);
+      auto id = sets_.write_transition(wanted, held, left);
       if (id) made->second = *id;  // no room: move at once, addresses follow within microseconds
     }
     return made->second;
@@ -82,10 +83,12 @@ void EndpointRecords::move_to_sets(const std::map<uint16_t, EndpointFacts>& fact
   }
 }
 
-void EndpointRecords::move_identities(const compile::PolicyImage& image, Problems& problems) {
+void EndpointRecords::move_identities(const compile::PolicyImage& image, const std::set<uint32_t>& refused,
+                                      Problems& problems) {
   for (const auto& [index, policy] : image.endpoints) {
     const endpoint* held = mirror_.find(index);
     if (!held || held->state != ENDPOINT_OPEN || held->identity == policy.identity) continue;
+    if (refused.contains(policy.identity)) continue;
     endpoint record = *held;
     record.identity = policy.identity;
     put(index, record, std::to_string(index), problems);
@@ -93,7 +96,8 @@ void EndpointRecords::move_identities(const compile::PolicyImage& image, Problem
 }
 
 void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts,
-                             const compile::PolicyImage& image, bool identities_changed, Problems& problems) {
+                             const compile::PolicyImage& image, const Settlement& settlement,
+                             Problems& problems) {
   for (const auto& [index, policy] : image.endpoints) {
     const endpoint* held = mirror_.find(index);
     auto fact = facts.find(index);
@@ -102,24 +106,35 @@ void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts,
     endpoint record = *held;
     set_facts(record, fact->second);
     record.identity = policy.identity;
+    if (settlement.refused.contains(policy.identity))
+      record.identity = open ? held->identity : static_cast<uint32_t>(IDENTITY_WORLD);
     record.ingress_set = usable(policy.ingress_set, held->ingress_set, open);
     record.egress_set = usable(policy.egress_set, held->egress_set, open);
     record.flags = policy.flags;
     record.state = ENDPOINT_OPEN;
-    for (const uint32_t set : {policy.ingress_set, policy.egress_set}) {
-      if (usable(set, 0, false) != set)
-        problems.push_back({"endpoint " + fact->second.name,
-                            fmt::format("policy set {} does not fit the map; {}", set,
-                                        open ? "the policy before it stays" : "the pod stays closed to it")});
-    }
-    const bool isolated =
-        record.ingress_set != POLICY_SET_ALLOW_ALL || record.egress_set != POLICY_SET_ALLOW_ALL;
+    if (record.ingress_set != policy.ingress_set)
+      tell_refusal(fact->second, policy.ingress_set, policy.isolated_by_ingress, open, settlement, problems);
+    if (record.egress_set != policy.egress_set)
+      tell_refusal(fact->second, policy.egress_set, policy.isolated_by_egress, open, settlement, problems);
     const bool moved = record.ingress_set != held->ingress_set || record.egress_set != held->egress_set;
+    const bool concerned = sets_.names(record.ingress_set, settlement.touched) ||
+                           sets_.names(record.egress_set, settlement.touched);
     // What audit mode let through is judged again when it ends.
     const bool enforced = (held->flags & ENDPOINT_AUDITED) != 0 && (record.flags & ENDPOINT_AUDITED) == 0;
-    if (open && (moved || enforced || (isolated && identities_changed))) ++record.epoch;
+    if (open && (moved || enforced || concerned)) ++record.epoch;
     put(index, record, fact->second.name, problems);
   }
+}
+
+void EndpointRecords::tell_refusal(const EndpointFacts& facts, uint32_t set,
+                                   const std::vector<std::string>& policies, bool open,
+                                   const Settlement& settlement, Problems& problems) const {
+  const auto why = settlement.refusals.find(set);
+  problems.push_back(
+      {"endpoint " + facts.name,
+       fmt::format("policies {} are not enforced as they are: {}; {}", fmt::join(policies, ", "),
+                   why == settlement.refusals.end() ? "their set is not in the map policies" : why->second,
+                   open ? "those before them stay" : "nothing passes in that direction")});
 }
 
 void EndpointRecords::free_gone(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "base/address.h"
 #include "control/apply/map_writer.h"
@@ -36,16 +37,22 @@ class EndpointRecords {
 
   /// 1. Endpoints that are new, or new owners of a number, get a record that lets nothing pass (P20).
   void close_new(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems);
-  /// 2. Open endpoints move to their new sets. `lost` are identities that addresses still have and are about
-  /// to lose: their entries stay until step 4.
+  /// 2. Open endpoints move to their new sets. `left` are identities that some address has and is about to
+  /// change: until step 4 the old set's word on them counts.
   void move_to_sets(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
-                    const std::set<uint32_t>& lost, Problems& problems);
-  /// 3. Identities of local pods, right after those of addresses.
-  void move_identities(const compile::PolicyImage& image, Problems& problems);
-  /// 4. The final record: new endpoints open, transition sets are left. `identities_changed`: isolated
-  /// endpoints judge their flows again.
+                    const std::set<uint32_t>& left, Problems& problems);
+  /// 3. Identities of local pods, right after those of addresses. Whose is in `refused` keeps what it has.
+  void move_identities(const compile::PolicyImage& image, const std::set<uint32_t>& refused,
+                       Problems& problems);
+  struct Settlement {
+    const std::set<uint32_t>& refused;  ///< identities that some set has no room for
+    /// Identities that addresses have given up or taken: whoever's set names one judges its flows again.
+    const std::set<uint32_t>& touched;
+    const std::map<uint32_t, std::string>& refusals;  ///< why a set is not in the map
+  };
+  /// 4. The final record: new endpoints open, transition sets are left.
   void settle(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
-              bool identities_changed, Problems& problems);
+              const Settlement& settlement, Problems& problems);
   /// 5. Records of endpoints that are gone; their epochs are kept, so that no old flow fits a later owner.
   void free_gone(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems);
 
@@ -59,7 +66,9 @@ class EndpointRecords {
   /// epoch that is over with this call, and is judged again. The programs read the epoch first.
   void put(uint16_t index, const endpoint& record, const std::string& name, Problems& problems);
   /// The set wanted, or what must stand in for it while it does not fit the map.
-  uint32_t usable(uint32_t wanted, uint32_t held, bool open) const;
+  [[nodiscard]] uint32_t usable(uint32_t wanted, uint32_t held, bool open) const;
+  void tell_refusal(const EndpointFacts& facts, uint32_t set, const std::vector<std::string>& policies,
+                    bool open, const Settlement& settlement, Problems& problems) const;
 
   Mirror<uint32_t, endpoint> mirror_;
   PolicySets& sets_;

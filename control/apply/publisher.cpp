@@ -7,29 +7,6 @@
 namespace bpfnet::apply {
 namespace {
 
-Records<address_key, address_info> address_records(const compile::PolicyImage& image) {
-  Records<address_key, address_info> records;
-  for (const auto& [where, entry] : image.addresses) {
-    address_info info{};
-    info.identity = entry.identity;
-    info.endpoint = entry.endpoint;
-    info.flags = entry.flags;
-    records[maps::make_address_key(where.second, where.first)] = info;
-  }
-  return records;
-}
-
-Records<cidr_key, cidr_info> cidr_records(const compile::PolicyImage& image) {
-  Records<cidr_key, cidr_info> records;
-  for (const auto& [where, entry] : image.cidrs) {
-    cidr_info info{};
-    info.identity = entry.identity;
-    info.flags = entry.flags;
-    records[maps::make_cidr_key(where.second, where.first)] = info;
-  }
-  return records;
-}
-
 /// Puts what differs, then erases what is not wanted.
 template <typename Key, typename Value>
 void replace(Mirror<Key, Value>& mirror, const Records<Key, Value>& wanted, Problems& problems) {
@@ -47,21 +24,6 @@ void replace(Mirror<Key, Value>& mirror, const Records<Key, Value>& wanted, Prob
   }
 }
 
-/// Collects identities that `held` has and `wanted` does not have at the same key. True: any difference.
-template <typename Key, typename Value>
-bool compare_identities(const Records<Key, Value>& held, const Records<Key, Value>& wanted,
-                        const compile::PolicyImage& image, std::set<uint32_t>& lost) {
-  bool changed = false;
-  for (const auto& [key, value] : held) {
-    auto next = wanted.find(key);
-    if (next != wanted.end() && next->second.identity == value.identity) continue;
-    changed = true;
-    if (next != wanted.end() && !image.identities.contains(value.identity)) lost.insert(value.identity);
-  }
-  return changed || std::any_of(wanted.begin(), wanted.end(),
-                                [&held](const auto& entry) { return !held.contains(entry.first); });
-}
-
 }  // namespace
 
 Publisher::Publisher(MapWriter maps, ServicePublisher::Options options)
@@ -72,61 +34,89 @@ Publisher::Publisher(MapWriter maps, ServicePublisher::Options options)
       sets_(*maps_.policies),
       endpoints_(*maps_.endpoints, sets_),
       interfaces_(*maps_.interfaces),
-      addresses_(*maps_.addresses),
-      cidrs_(*maps_.cidrs) {}
+      addresses_(*maps_.addresses, *maps_.cidrs) {}
 
 Status Publisher::adopt() {
   BPFNET_TRY(services_.adopt());
   BPFNET_TRY(sets_.adopt());
   BPFNET_TRY(endpoints_.adopt());
   BPFNET_TRY(interfaces_.load());
-  BPFNET_TRY(addresses_.load());
-  return cidrs_.load();
+  return addresses_.adopt();
 }
 
-Publisher::IdentityChange Publisher::identity_change(const Records<address_key, address_info>& addresses,
-                                                     const Records<cidr_key, cidr_info>& cidrs,
-                                                     const compile::PolicyImage& image) const {
-  IdentityChange change;
-  const bool by_address = compare_identities(addresses_.held(), addresses, image, change.lost);
-  const bool by_cidr = compare_identities(cidrs_.held(), cidrs, image, change.lost);
-  change.any = by_address || by_cidr;
-  return change;
+std::set<uint32_t> Publisher::write_sets(const Wanted& wanted, bool new_ones, Problems& problems) {
+  const auto& sets = wanted.policy.sets;
+  std::map<uint32_t, std::set<uint32_t>> todo;
+  if (wanted.changes) {
+    todo = wanted.changes->sets;
+    for (const auto& [id, why] : refusals_) todo[id].clear();
+  } else {
+    wanted_sets_.clear();
+    for (const auto& [id, set] : sets) todo[id];
+  }
+  std::set<uint32_t> refused;
+  std::erase_if(refusals_, [&](const auto& entry) { return !sets.contains(entry.first); });
+  for (const auto& [id, identities] : todo) {
+    const auto set = sets.find(id);
+    if (set == sets.end()) {
+      wanted_sets_.erase(id);
+      continue;
+    }
+    wanted_sets_.insert(id);
+    const bool grows = sets_.holds(id);
+    Status written = grows || new_ones
+                         ? sets_.write(id, set->second, grows ? identities : std::set<uint32_t>{})
+                         : fail(
+                               "map cidrs has no room for prefixes that policies name; raise "
+                               "--max-cidrs");
+    if (written) {
+      refusals_.erase(id);
+      continue;
+    }
+    refusals_[id] = written.error().message;
+    if (!grows) continue;  // endpoints stay where they are, and say so
+    refused.merge(sets_.unknown(id, set->second));
+    problems.push_back(
+        {fmt::format("policy set {}", id),
+         fmt::format("{}; pods that came since are not known to it", written.error().message)});
+  }
+  return refused;
+}
+
+bool Publisher::reclaim_sets(Clock::time_point now) {
+  return sets_.reclaim({.wanted = wanted_sets_,
+                        .records = endpoints_.sets_in_use(),
+                        .has_address = [this](uint32_t identity) { return addresses_.has(identity); }},
+                       now, grace_);
 }
 
 Problems Publisher::publish(const Wanted& wanted, Clock::time_point now) {
   Problems problems;
-  const auto addresses = address_records(wanted.policy);
-  const auto cidrs = cidr_records(wanted.policy);
-  const IdentityChange change = identity_change(addresses, cidrs, wanted.policy);
-
   // A pod's record is closed before its device is known, and opens last.
   endpoints_.close_new(wanted.endpoints, problems);
   for (const auto& [ifindex, record] : wanted.interfaces) {
     auto written = interfaces_.put(ifindex, record);
     if (!written) problems.push_back({fmt::format("interface {}", ifindex), written.error().message});
   }
-  // Sets know new identities before any address has them.
-  wanted_sets_.clear();
-  for (const auto& [id, set] : wanted.policy.sets) {
-    wanted_sets_.insert(id);
-    Status written = sets_.write(id, set);
-    if (!written) problems.push_back({fmt::format("policy set {}", id), written.error().message});
-  }
-  endpoints_.move_to_sets(wanted.endpoints, wanted.policy, change.lost, problems);
+  // Sets know new identities before any address has them, and are changed only by those that none has.
+  const AddressMaps::Change change = addresses_.plan(wanted.policy, wanted.changes);
+  const std::set<uint32_t> refused = write_sets(wanted, change.cidrs_fit, problems);
+  endpoints_.move_to_sets(wanted.endpoints, wanted.policy, change.left, problems);
   endpoints_.free_gone(wanted.endpoints, problems);
-  replace(cidrs_, cidrs, problems);
-  replace(addresses_, addresses, problems);
-  endpoints_.move_identities(wanted.policy, problems);
+  addresses_.apply(change, wanted.policy, refused, problems);
+  endpoints_.move_identities(wanted.policy, refused, problems);
   // Services before pods open, so that a pod's first packet finds them.
   Problems of_services;
   services_.publish(wanted.services, now, of_services);
-  endpoints_.settle(wanted.endpoints, wanted.policy, change.any, problems);
+  std::set<uint32_t> touched = change.left;
+  touched.insert(change.joined.begin(), change.joined.end());
+  endpoints_.settle(wanted.endpoints, wanted.policy,
+                    {.refused = refused, .touched = touched, .refusals = refusals_}, problems);
 
   Records<uint32_t, interface> interfaces;
   for (const auto& [ifindex, record] : wanted.interfaces) interfaces[ifindex] = record;
   replace(interfaces_, interfaces, problems);
-  sets_.reclaim(wanted_sets_, endpoints_.sets_in_use(), clock_(), grace_);
+  reclaim_sets(clock_());
   other_problems_ = std::move(problems);
   of_services.insert(of_services.end(), other_problems_.begin(), other_problems_.end());
   return of_services;
@@ -149,8 +139,7 @@ uint64_t Publisher::resync(const Wanted& wanted, Clock::time_point now, Problems
     return read.has_value();
   };
   const bool known = reload("policies", sets_.reload()) && reload("endpoints", endpoints_.adopt()) &&
-                     reload("interfaces", interfaces_.load()) && reload("addresses", addresses_.load()) &&
-                     reload("cidrs", cidrs_.load());
+                     reload("interfaces", interfaces_.load()) && reload("addresses", addresses_.adopt());
   if (known) {
     Problems again = publish(wanted, now);
     problems.insert(problems.end(), again.begin(), again.end());
@@ -160,7 +149,7 @@ uint64_t Publisher::resync(const Wanted& wanted, Clock::time_point now, Problems
 
 bool Publisher::reclaim(Clock::time_point now) {
   const bool runs = services_.reclaim(now);
-  const bool sets = sets_.reclaim(wanted_sets_, endpoints_.sets_in_use(), now, grace_);
+  const bool sets = reclaim_sets(now);
   return runs || sets;
 }
 
@@ -209,8 +198,7 @@ Status Publisher::verify_frontends(const std::vector<compile::FrontendAddress>& 
 
 Publisher::HighestIds Publisher::highest_ids() const {
   HighestIds ids{.service = services_.highest_service()};
-  for (const auto& [key, info] : addresses_.held()) ids.identity = std::max(ids.identity, info.identity);
-  for (const auto& [key, info] : cidrs_.held()) ids.identity = std::max(ids.identity, info.identity);
+  ids.identity = addresses_.highest_identity();
   sets_.highest(ids.set, ids.identity, ids.rule);
   return ids;
 }

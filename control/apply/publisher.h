@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "control/apply/address_maps.h"
 #include "control/apply/endpoint_records.h"
 #include "control/apply/map_writer.h"
 #include "control/apply/policy_sets.h"
@@ -20,6 +21,8 @@ struct Wanted {
   const compile::PolicyImage& policy;
   const std::map<uint16_t, EndpointFacts>& endpoints;
   const std::map<uint32_t, interface>& interfaces;  ///< by ifindex
+  /// All of the policy that may differ from the last publish. Null: everything is compared with the maps.
+  const compile::PolicyDelta* changes = nullptr;
 };
 
 /// Images -> maps. Reads once what the maps hold, then writes differences only; keeps the order that makes
@@ -60,6 +63,8 @@ class Publisher {
     uint32_t rule = 0;
   };
   [[nodiscard]] HighestIds highest_ids() const;
+  /// Whether some of the policy waits for room in a map: the next publish tries it again.
+  [[nodiscard]] bool policy_waits() const { return !refusals_.empty() || addresses_.waits(); }
 
   struct MapCounts {
     std::string name;
@@ -73,14 +78,9 @@ class Publisher {
   [[nodiscard]] const EndpointRecords& endpoints() const { return endpoints_; }
 
  private:
-  /// Identities that addresses or prefixes have now and lose by this image, and whether anything changes.
-  struct IdentityChange {
-    bool any = false;
-    std::set<uint32_t> lost;
-  };
-  [[nodiscard]] IdentityChange identity_change(const Records<address_key, address_info>& addresses,
-                                               const Records<cidr_key, cidr_info>& cidrs,
-                                               const compile::PolicyImage& image) const;
+  /// Gives the identities that some set in use has no room for: no address may take one.
+  std::set<uint32_t> write_sets(const Wanted& wanted, bool new_ones, Problems& problems);
+  bool reclaim_sets(Clock::time_point now);
 
   MapWriter maps_;
   std::chrono::milliseconds grace_;
@@ -89,10 +89,10 @@ class Publisher {
   PolicySets sets_;
   EndpointRecords endpoints_;
   Mirror<uint32_t, interface> interfaces_;
-  Mirror<address_key, address_info> addresses_;
-  Mirror<cidr_key, cidr_info> cidrs_;
+  AddressMaps addresses_;
   std::set<uint32_t> wanted_sets_;
-  Problems other_problems_;  ///< of the last publish, those that services have no part in
+  std::map<uint32_t, std::string> refusals_;  ///< sets that are not in the map as they should be, and why
+  Problems other_problems_;                   ///< of the last publish, those that services have no part in
 };
 
 }  // namespace bpfnet::apply

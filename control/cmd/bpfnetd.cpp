@@ -105,6 +105,16 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--endpoint-flow-quota", o.endpoint_flow_quota,
                  "Connections one pod may hold open; 0: no limit")
       ->capture_default_str();
+  app.add_option("--max-policy-entries", o.max_policy_entries,
+                 "Entries of policy sets; a policy that does not fit is refused")
+      ->check(CLI::Range(16U, 1U << 24))
+      ->capture_default_str();
+  app.add_option("--max-addresses", o.max_addresses, "Addresses of pods and nodes of the cluster")
+      ->check(CLI::Range(16U, 1U << 24))
+      ->capture_default_str();
+  app.add_option("--max-cidrs", o.max_cidrs, "Prefixes that policies and ranges name")
+      ->check(CLI::Range(16U, 1U << 24))
+      ->capture_default_str();
   app.add_option("--tcp-established-timeout", o.tcp_established_timeout,
                  "Seconds after which an idle TCP connection is forgotten")
       ->check(CLI::Range(1U, 1U << 30))

@@ -72,6 +72,7 @@ class PolicyCompiler {
     std::optional<model::Pod> pod;  ///< with nothing but its ports
     PrefixVerdicts of_itself;       ///< part of the key
     std::set<uint32_t> rules;
+    std::vector<uint32_t> numbers;  ///< of the applicable rules, in their order
     size_t users = 0;
   };
   /// A key of sets_; empty: not restricted.
@@ -102,7 +103,8 @@ class PolicyCompiler {
   [[nodiscard]] std::optional<uint32_t> own_identity(const LocalEndpoint& endpoint) const;
   void leave_set(Update& update, const std::string& key);
   void build_set(Update& update, const std::string& key, SetInUse& set, PolicySet contents);
-  void grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born);
+  void grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born,
+                PeerMatcher& born);
   void settle_endpoints(const Update& update);
   [[nodiscard]] uint32_t set_number(const std::string& key) const;
 

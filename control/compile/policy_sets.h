@@ -35,6 +35,8 @@ class SetBuilder {
   /// and of the builder's identities.
   PolicySet build(const Applicable& applicable, const model::Pod* pod, Direction direction);
   uint32_t rule_id(const AppliedRule& rule, Direction direction);
+  /// Spares the writing of the rule's text.
+  void know(const AppliedRule& rule, uint32_t id) { rule_ids_.try_emplace(rule.traffic, id); }
   /// What cluster policies decide about a pod that reaches itself, `self`, by a service (A11): the entries of
   /// IDENTITY_SELF. What is not among them is allowed.
   PrefixVerdicts about_itself(const Applicable& applicable, const model::Pod* pod, const Identity& self,

@@ -10,6 +10,19 @@
 #include "maps/abi/policy.h"
 
 namespace bpfnet::compile {
+namespace {
+
+/// Whether the set has anything to say of one of the identities that `born` matches.
+bool concerns(const Applicable& applicable, Direction direction, PeerMatcher& born) {
+  return std::ranges::any_of(applicable.rules, [&](const AppliedRule& rule) {
+    const auto& [peers, ports] = *rule.traffic;
+    if (peers.empty()) return direction == Direction::kEgress && names_ports(ports);
+    return std::ranges::any_of(
+        peers, [&](const model::PolicyPeer& peer) { return !born.match(peer, rule.policy.ns).empty(); });
+  });
+}
+
+}  // namespace
 
 namespace {
 
@@ -55,8 +68,9 @@ void PolicyCompiler::derive_endpoints(Update& update) {
   const std::set<std::string> fresh(update.fresh.begin(), update.fresh.end());
   if (!born.empty() || !dead.empty()) {
     SetBuilder of_born(born, update.numbers, image_.rules);
+    PeerMatcher matcher(born);
     for (auto& [key, set] : sets_)
-      if (!fresh.contains(key)) grow_set(update, key, set, of_born);
+      if (!fresh.contains(key)) grow_set(update, key, set, of_born, matcher);
   }
   for (const std::string& key : update.fresh) {
     const auto set = sets_.find(key);
@@ -107,6 +121,8 @@ std::string PolicyCompiler::take_set(Update& update, const Applicable& applicabl
   ++set.users;
   // Objects that were replaced have left their places.
   set.applicable = applicable;
+  set.numbers.clear();
+  for (const AppliedRule& rule : applicable.rules) set.numbers.push_back(sets.rule_id(rule, direction));
   set.direction = direction;
   set.pod.reset();
   if (pod) set.pod.emplace().ports = pod->ports;
@@ -142,9 +158,14 @@ void PolicyCompiler::build_set(Update& update, const std::string& key, SetInUse&
   update.delta.sets[set.id].clear();
 }
 
-void PolicyCompiler::grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born) {
+void PolicyCompiler::grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born,
+                              PeerMatcher& born) {
   const model::Pod* pod = set.pod ? &*set.pod : nullptr;
-  PolicySet added = of_born.build(set.applicable, pod, set.direction);
+  PolicySet added;
+  if (concerns(set.applicable, set.direction, born)) {
+    for (size_t i = 0; i < set.numbers.size(); ++i) of_born.know(set.applicable.rules[i], set.numbers[i]);
+    added = of_born.build(set.applicable, pod, set.direction);
+  }
   const auto held = set.id == 0 ? image_.sets.end() : image_.sets.find(set.id);
   if (held == image_.sets.end()) return build_set(update, key, set, std::move(added));
 

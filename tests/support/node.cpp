@@ -86,23 +86,16 @@ Status Node::load(const datapath_config& config) {
   skeleton_ = bpfnet_bpf__open();
   if (!skeleton_) return fail_errno(errno, "open the datapath skeleton");
   std::memcpy(const_cast<datapath_config*>(&skeleton_->rodata->config), &config_, sizeof(config_));
-  const std::map<std::string, uint32_t> sizes = {{"flows", 2 * config.max_flows},
-                                                 {"flow_slots", config.max_flows},
-                                                 {"flow_free", config.max_flows},
-                                                 {"endpoints", kSmall},
-                                                 {"endpoint_usage", kSmall},
-                                                 {"interfaces", kSmall},
-                                                 {"addresses", kSmall},
-                                                 {"cidrs", kSmall},
-                                                 {"frontends", kSmall},
-                                                 {"backend_slots", 4 * kSmall},
-                                                 {"frontend_ranges", kSmall},
-                                                 {"source_ranges", kSmall},
-                                                 {"affinities", kSmall},
-                                                 {"backend_states", kSmall},
-                                                 {"policies", 16 * kSmall},
-                                                 {"fragments", kSmall},
-                                                 {"events", 1U << 20}};
+  const std::map<std::string, uint32_t> sizes = {
+      {"flows", 2 * config.max_flows}, {"flow_slots", config.max_flows},
+      {"flow_free", config.max_flows}, {"endpoints", kSmall},
+      {"endpoint_usage", kSmall},      {"interfaces", kSmall},
+      {"addresses", kSmall},           {"cidrs", kSmall},
+      {"frontends", kSmall},           {"backend_slots", 4 * kSmall},
+      {"frontend_ranges", kSmall},     {"source_ranges", kSmall},
+      {"affinities", kSmall},          {"backend_states", kSmall},
+      {"policies", 1U << 17},  // costs memory for what is in it
+      {"fragments", kSmall},           {"events", 1U << 20}};
   for (const auto& [name, size] : sizes) {
     bpf_map* map = bpf_object__find_map_by_name(skeleton_->obj, name.c_str());
     if (!map) return fail("the datapath has no map '{}'", name);

@@ -249,6 +249,65 @@ TEST_F(Policies, NewPodWhoseSetDoesNotFitStaysClosedInThatDirection) {
   EXPECT_EQ(record().egress_set, POLICY_SET_ALLOW_ALL);
 }
 
+/// Issue 4: what does not fit is refused before the switch, and the way out is told.
+TEST_F(Policies, RefusedSetIsNotEvenBegunAndThePolicyTheMapAndTheFlagAreNamed) {
+  (void)publish(image_of(16, kClientOld));
+  maps_.capacity["policies"] = 1;
+  auto next = image_of(17, kClientOld);
+  next.endpoints[kWeb].isolated_by_ingress = {"default/web-in"};
+  const Problems problems = publish(next);
+  EXPECT_EQ(maps_.count("policies put"), 0U);
+  EXPECT_EQ(record().ingress_set, 16U);
+  EXPECT_THAT(problems,
+              Contains(Field(&Problem::message,
+                             testing::AllOf(HasSubstr("default/web-in"), HasSubstr("map policies"),
+                                            HasSubstr("1 of 1"), HasSubstr("--max-policy-entries")))));
+  EXPECT_TRUE(publisher_->policy_waits());
+  maps_.capacity["policies"] = 2;
+  EXPECT_THAT(publish(next), IsEmpty());
+  EXPECT_EQ(record().ingress_set, 17U);
+  EXPECT_FALSE(publisher_->policy_waits());
+}
+
+TEST_F(Policies, RelabelledPeerWhomASetInUseHasNoRoomForStaysWhatItWas) {
+  (void)publish(image_of(16, kClientOld));
+  maps_.capacity["policies"] = 1;
+  const auto next = image_of(16, kClientNew);
+  EXPECT_THAT(publish(next), Contains(Field(&Problem::message, HasSubstr("--max-policy-entries"))));
+  EXPECT_EQ(maps_.addresses.at(maps::make_address_key(kClientIp)).identity, kClientOld);
+  EXPECT_TRUE(client_allowed());
+  (void)publisher_->reclaim(now_ + std::chrono::seconds(1));
+  EXPECT_TRUE(client_allowed()) << "what an address still has is not cleared away";
+  maps_.capacity["policies"] = 2;
+  EXPECT_THAT(publish(next), IsEmpty());
+  EXPECT_EQ(maps_.addresses.at(maps::make_address_key(kClientIp)).identity, kClientNew);
+  EXPECT_TRUE(client_allowed());
+}
+
+TEST_F(Policies, AddressesOfThisNodesPodsGetRoomFirst) {
+  maps_.capacity["addresses"] = 1;
+  const Problems problems = publish(image_of(16, kClientOld));
+  EXPECT_TRUE(maps_.addresses.contains(maps::make_address_key(kWebIp)));
+  EXPECT_FALSE(client_allowed());
+  EXPECT_THAT(problems, Contains(Field(&Problem::message, testing::AllOf(HasSubstr(kClientIp.to_string()),
+                                                                         HasSubstr("--max-addresses")))));
+  maps_.capacity["addresses"] = 2;
+  EXPECT_THAT(publish(image_of(16, kClientOld)), IsEmpty());
+  EXPECT_TRUE(client_allowed());
+}
+
+TEST_F(Policies, NoPodMovesToANewSetWhilePrefixesOfPoliciesDoNotFit) {
+  (void)publish(image_of(16, kClientOld));
+  auto next = image_of(17, kClientOld);
+  next.cidrs[{0, Cidr(kClientIp, 8)}] = {.identity = 300};
+  maps_.capacity["cidrs"] = 0;
+  EXPECT_THAT(publish(next), Contains(Field(&Problem::message, HasSubstr("--max-cidrs"))));
+  EXPECT_EQ(record().ingress_set, 16U);
+  maps_.capacity["cidrs"] = 1;
+  EXPECT_THAT(publish(next), IsEmpty());
+  EXPECT_EQ(record().ingress_set, 17U);
+}
+
 TEST_F(Policies, NumberOfAGonePodIsClosedForItsNextOwner) {
   (void)publish(image_of(16, kClientOld));
   const uint32_t epoch = record().epoch;
@@ -301,8 +360,8 @@ TEST_F(Policies, ResyncRepairsWhatStrangersChanged) {
   maps_.addresses.begin()->second.identity = 9;
   maps_.addresses[maps::make_address_key(ip("10.0.0.99"))] = {};
   maps_.interfaces.clear();
-  // Six entries, and the epoch of web, whose flows may have been judged by the wrong identity.
-  EXPECT_EQ(publisher_->resync(wanted, now_, problems), 7U);
+  // The set of web names neither identity that an address lost: its flows are not judged again.
+  EXPECT_EQ(publisher_->resync(wanted, now_, problems), 6U);
   EXPECT_THAT(problems, IsEmpty());
   EXPECT_TRUE(same_records(maps_.frontends, as_written.frontends));
   EXPECT_TRUE(same_records(maps_.backend_slots, as_written.backend_slots));
