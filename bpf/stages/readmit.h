@@ -64,7 +64,16 @@ static __always_inline enum verdict judge_again(struct packet *pkt, struct flow 
 	return VERDICT_NEXT;
 }
 
-/* A connection that is denied now is cut (P17). */
+/* The pod that this direction's packets came from is gone: its address may be another's by now. */
+static __always_inline bool flow_is_orphaned(const struct flow *flow)
+{
+	struct endpoint *sender = endpoint_find(flow->flags & FLOW_IS_REPLY ? flow->dst_endpoint : flow->src_endpoint);
+
+	return flow->in_ifindex && (!sender || sender->ifindex != flow->in_ifindex);
+}
+
+/* A connection that is denied now is cut (P17). What was a removed pod's is nobody's: whoever has its address
+ * now begins anew. */
 __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 {
 	struct flow *flow, *peer;
@@ -75,8 +84,12 @@ __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 	flow = flow_find(&pkt->key);
 	if (!flow)
 		return VERDICT_NEXT;
-	if (!flow_enters_here(flow, pkt, ctx->ifindex))
-		return drop(pkt, DROP_SPOOFED);
+	if (!flow_enters_here(flow, pkt, ctx->ifindex)) {
+		if (!flow_is_orphaned(flow))
+			return drop(pkt, DROP_SPOOFED);
+		pair_remove(flow->slot);
+		return VERDICT_NEXT;
+	}
 	pkt->service = flow->service;
 	if (flow_is_judged(flow))
 		return VERDICT_NEXT;
@@ -84,7 +97,7 @@ __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!peer)
 		return VERDICT_NEXT; /* track removes half pairs */
 	verdict = judge_again(pkt, flow, peer);
-	if (verdict != VERDICT_NEXT)
+	if (verdict != VERDICT_NEXT || pkt->dst_endpoint != flow->dst_endpoint)
 		pair_remove(flow->slot);
 	return verdict;
 }

@@ -72,7 +72,9 @@ void OccupantIndex::update_pod(const ClusterState& state, const ObjectName& name
   const auto pod = state.pods.find(name);
   if (pod == state.pods.end() || pod->second.host_network || pod->second.finished()) return;
   PodClaim& wanted = pods_[name];
-  wanted.rank = pod->second.phase == model::PodPhase::kRunning ? kRunningPod : kPod;
+  wanted.rank = pod->second.deleting                             ? kTerminatingPod
+                : pod->second.phase == model::PodPhase::kRunning ? kRunningPod
+                                                                 : kPod;
   for (const Address& address : pod->second.ips) {
     wanted.addresses.push_back({0, address});
     claim({0, address}, {wanted.rank, 0, name}, touched);
@@ -145,7 +147,8 @@ void OccupantIndex::warn(const ClusterState& state, std::vector<Warning>& warnin
              fmt::format("endpoint {} ({}): its address {} is taken by {}; it is left to that",
                          claim->endpoint, claim->pod.to_string(), key.second.to_string(),
                          holder.endpoint ? fmt::format("endpoint {}", holder.endpoint) : "a node")});
-      } else if (holder.rank >= kRunningPod) {
+      } else if (holder.rank >= kRunningPod &&
+                 (holder.rank == claim->rank || claim->rank != kTerminatingPod)) {
         // A pod's own endpoint goes before its object, and so does a node.
         const auto& [first, second] = std::minmax(holder.pod, claim->pod);
         warnings.push_back({state.pods.at(second).origin,

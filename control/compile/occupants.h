@@ -50,7 +50,8 @@ class OccupantIndex {
   void warn(const model::ClusterState& state, std::vector<Warning>& warnings) const;
 
  private:
-  enum Rank { kOwnNode, kOtherNode, kEndpoint, kRunningPod, kPod };
+  /// A terminating pod comes last: it may have lost its network, and its address to another (P22).
+  enum Rank { kOwnNode, kOtherNode, kEndpoint, kRunningPod, kPod, kTerminatingPod };
   struct Claim {
     Rank rank = kPod;
     uint16_t endpoint = 0;

@@ -78,6 +78,7 @@ struct Pod {
   std::vector<Address> ips;
   bool host_network = false;
   PodPhase phase = PodPhase::kPending;
+  bool deleting = false;  ///< metadata.deletionTimestamp is set: terminating, with network and policy (P22)
   std::vector<ContainerPort> ports;
   std::optional<Denied> denied;
   Origin origin;

@@ -28,7 +28,8 @@ class Collector {
   // Losing an address must not cost a pod its labels: policies select it by them.
   void operator()(const model::Pod& pod) {
     name(Kind::kPod, pod.name);
-    if (pod.host_network || pod.finished()) return;  // P21: the address may already be another pod's
+    if (pod.host_network || pod.finished() || pod.deleting)
+      return;  // P21: the address may be another's by now
     for (const Address& ip : pod.ips) add("podIP ", "status.podIPs", ip.to_string(), true);
   }
 

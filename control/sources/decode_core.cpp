@@ -123,6 +123,8 @@ model::Pod decode_pod(const Field& root, const Metadata& metadata) {
   pod.denied = decode_denied(root);
   const Field spec = root.map("spec");
   const Field status = root.map("status");
+  const Field object = root.map("metadata");
+  pod.deleting = static_cast<bool>(object["deletionTimestamp"]);
   pod.node_name = spec["nodeName"].string().value_or("");
   pod.host_network = spec["hostNetwork"].boolean().value_or(false);
   const Field containers = spec["containers"];

@@ -71,6 +71,30 @@ TEST_P(FromPod, SpoofedSourceOnAnEstablishedFlow) {
   EXPECT_THAT(node().run(HOOK_from_pod, "pod2", forged), Drops(DROP_SPOOFED));
 }
 
+// P21: a pod has the address that another had, and happens upon the tuple of one of its flows: the flow goes.
+TEST_P(FromPod, NextOwnerOfAnAddressIsNotBoundByTheLastOnesFlows) {
+  from_client(ip_to(who().remote) / Udp{.sport = 9, .dport = 53});
+  node().change_pod(1, [](auto& gone) { gone = {}; });
+  node().add_pod({.index = 3, .addresses = {who().client}, .identity = 1003});
+  const auto run =
+      node().run(HOOK_from_pod, "pod3", from_pod(3) / ip_to(who().remote) / Udp{.sport = 9, .dport = 53});
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_NEXT_HOP));
+  EXPECT_EQ(run.event.value().src_identity, 1003U);
+  EXPECT_EQ(run.flow_delta, 0) << "one pair for another";
+}
+
+// P21: what goes to an address goes to its owner, also in a flow that its last owner was in.
+TEST_P(FromPod, PacketsFollowAnAddressToItsNextOwner) {
+  const Packet datagram = ip_to(who().server) / Udp{.sport = 9, .dport = 53};
+  EXPECT_THAT(from_client(datagram), LeavesBy(node().ifindex("pod2")));
+  node().change_pod(2, [](auto& gone) { gone = {}; });
+  node().add_pod({.index = 3, .addresses = {who().server}, .identity = 1003});
+  const auto run = from_client(datagram);
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_THAT(run, LeavesBy(node().ifindex("pod3")));
+  EXPECT_EQ(run.flow_delta, 0) << "one pair for another";
+}
+
 // The flow of an outside client may enter anywhere but at a pod's veth.
 TEST_P(FromPod, ForgedTupleOfAnOutsideClient) {
   const Packet segment = Packet(Ip{.src = who().outside, .dst = who().server}) / Tcp{.sport = 9, .dport = 80};

@@ -271,6 +271,18 @@ TEST_F(Policy, P21_OfTwoLivePodsTheRunningOneHasTheAddressAndItIsTold) {
               HasSubstr("default/a-pending and default/running both claim 10.0.2.9"));
 }
 
+TEST_F(Policy, P22_ATerminatingPodIsAPeerUntilAnotherHasItsAddress) {
+  add_pod("default", "a-terminating", "client", "10.0.2.9", 0).deleting = true;
+  add_policy("sel", {{{pods(app("client"))}, {}}});
+  EXPECT_TRUE(from("10.0.2.9", 80));
+  add_pod("default", "successor", "other", "10.0.2.9", 0).phase = model::PodPhase::kPending;
+  EXPECT_FALSE(from("10.0.2.9", 80));
+  EXPECT_TRUE(compile().warnings.empty());
+  add_pod("default", "a-terminating", "other", "10.0.2.9", 0).deleting = false;
+  add_pod("default", "successor", "client", "10.0.2.9", 0).deleting = true;
+  EXPECT_FALSE(from("10.0.2.9", 80));
+}
+
 TEST_F(Policy, P23_PeersThatMatchNothingAllowNothing) {
   add_policy("none", {{{pods(app("nobody"))}, {}}});
   EXPECT_FALSE(from("10.0.1.2", 80));

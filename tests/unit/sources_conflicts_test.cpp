@@ -15,9 +15,10 @@ std::string node_port_service(const std::string& name, const std::string& ip, co
          "}\nspec: {type: NodePort, clusterIP: " + ip + ", ports: [" + port + "]}\n";
 }
 
-std::string pod(const std::string& name, const std::string& ip, const std::string& phase = "Running") {
-  return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name +
-         ", labels: {app: x}}\nstatus: {phase: " + phase + ", podIP: " + ip + "}\n";
+std::string pod(const std::string& name, const std::string& ip, const std::string& phase = "Running",
+                const std::string& more = "") {
+  return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + ", labels: {app: x}" + more +
+         "}\nstatus: {phase: " + phase + ", podIP: " + ip + "}\n";
 }
 
 class Conflicts : public testing::Test {
@@ -152,6 +153,16 @@ TEST_F(Conflicts, APodLosesOnlyTheAddress) {
   EXPECT_THAT(complaints(*source),
               ElementsAre(HasSubstr("status.podIPs: 10.0.0.1 belongs to Pod default/a (")));
   write("a.yaml", pod("a", "10.0.0.1", "Succeeded"));  // P21: its address may be another's
+  EXPECT_EQ(pod_ips("b").size(), 1u);
+  EXPECT_THAT(complaints(*source), IsEmpty());
+}
+
+// P22: it has the address until another says that it has it.
+TEST_F(Conflicts, ATerminatingPodKeepsNoAddressFromAnother) {
+  directory.write("a.yaml", pod("a", "10.0.0.1", "Running", ", deletionTimestamp: \"2026-01-01T00:00:00Z\""));
+  directory.write("b.yaml", pod("b", "10.0.0.1"));
+  start();
+  EXPECT_EQ(pod_ips("a").size(), 1u);
   EXPECT_EQ(pod_ips("b").size(), 1u);
   EXPECT_THAT(complaints(*source), IsEmpty());
 }

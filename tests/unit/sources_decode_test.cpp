@@ -170,6 +170,13 @@ status: {phase: Running, podIP: 10.1.0.7, podIPs: [{ip: 10.1.0.7}, {ip: "fd00:1:
   EXPECT_EQ(pod.ports[2].name, "mesh");
 }
 
+TEST(Decode, P22_APodThatIsTerminating) {
+  EXPECT_TRUE(only<model::Pod>("apiVersion: v1\nkind: Pod\nmetadata: {name: p, deletionTimestamp: "
+                               "\"2026-01-01T00:00:00Z\"}\n")
+                  .deleting);
+  EXPECT_FALSE(only<model::Pod>("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n").deleting);
+}
+
 TEST(Decode, PodDefaults) {
   const auto pod = only<model::Pod>(
       "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {hostNetwork: true}\nstatus: {podIP: "
