@@ -218,7 +218,9 @@ TEST_F(Policies, TheEndOfAuditModeRaisesTheEpoch) {
 TEST_F(Policies, AClosedPodHasNoFlags) {
   maps_.before_write = [this](const std::string&) {
     auto web = maps_.endpoints.find(kWeb);
-    if (web != maps_.endpoints.end()) EXPECT_EQ(web->second.flags, 0);
+    if (web != maps_.endpoints.end()) {
+      EXPECT_EQ(web->second.flags, 0);
+    }
   };
   auto image = image_of(16, kClientOld);
   image.endpoints[kWeb].flags = ENDPOINT_AUDITED;
