@@ -171,6 +171,8 @@ api::Answer diff_policy(Agent& agent, const api::Request& request) {
   const auto before = compile::compile_policy(input->state, input->node, input->endpoints, input->numbers);
   auto candidate = make_candidate(input->state, *text);
   if (!candidate) return bad_request(candidate.error().message);
+  if (input->node.policy_audit)
+    candidate->notes.push_back("this node audits policy: what is denied here is let through and told");
   const auto after = compile::compile_policy(candidate->state, input->node, input->endpoints, input->numbers);
   auto flows = live_flows(agent.bpffs());
   if (!flows) return api::Answer::error(500, 500, flows.error().message);

@@ -36,14 +36,16 @@ Result<Party> find_world(const maps::Maps& maps, Family family) {
 Result<compile::PolicyVerdict> find_verdict(const maps::Maps& maps, uint32_t set, uint32_t identity,
                                             uint8_t proto, uint16_t port) {
   if (set == POLICY_SET_ALLOW_ALL) return compile::PolicyVerdict{0, POLICY_ALLOW};
+  const bool self = identity == IDENTITY_SELF;
   for (const uint32_t peer : {identity, uint32_t{IDENTITY_ANY}}) {
+    if (self && peer == IDENTITY_ANY) break;
     policy_key key = maps::make_policy_key(set, peer, proto, port, 16);
     key.prefixlen = POLICY_PREFIX_PORT;  // of protocol 0, too: nothing shorter was asked for
     auto entry = maps.policies.get(key);
     if (!entry) return pass(entry);
     if (*entry) return compile::PolicyVerdict{(*entry)->rule, (*entry)->verdict};
   }
-  return compile::PolicyVerdict{0, POLICY_DENY};
+  return compile::PolicyVerdict{0, self ? uint8_t{POLICY_ALLOW} : uint8_t{POLICY_DENY}};
 }
 
 Result<const compile::PolicySet*> LiveSets::find(uint32_t set) {

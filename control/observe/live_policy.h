@@ -25,7 +25,8 @@ Result<Party> find_party(const maps::Maps& maps, const Address& address, uint16_
 /// An address of the family that no pod, node or prefix of a policy but the widest is about.
 Result<Party> find_world(const maps::Maps& maps, Family family);
 
-/// The verdict of a set in the kernel. `port` in host byte order.
+/// The verdict of a set in the kernel. `port` in host byte order. Of IDENTITY_SELF the pod's own entries
+/// alone count, and what they do not name is allowed (A11).
 Result<compile::PolicyVerdict> find_verdict(const maps::Maps& maps, uint32_t set, uint32_t identity,
                                             uint8_t proto, uint16_t port);
 

@@ -106,7 +106,9 @@ std::string full_name(const End& end) {
   return fmt::format("{} ({})", end.name, end.address->to_string());
 }
 
-Result<Half> judge_set(Judge& judge, const End& own, uint32_t set, Direction direction, uint32_t peer) {
+Result<Half> judge_set(Judge& judge, const End& own, const endpoint& record, Direction direction,
+                       uint32_t peer) {
+  const uint32_t set = direction == Direction::kIngress ? record.ingress_set : record.egress_set;
   if (set == POLICY_SET_ALLOW_ALL) return make_half(Outcome::kAllowed, "no policy isolates it");
   const auto verdict = find_verdict(judge.maps, set, peer, judge.port.proto, judge.port.port);
   if (!verdict) return pass(verdict);
@@ -123,7 +125,7 @@ Result<Half> judge_set(Judge& judge, const End& own, uint32_t set, Direction dir
       judge.names, own.party.endpoint,
       {.direction = direction, .identity = peer, .proto = judge.port.proto, .port = judge.port.port},
       verdict->rule, *entries);
-  const bool audited = verdict->verdict == POLICY_AUDIT;
+  const bool audited = verdict->verdict == POLICY_AUDIT || (record.flags & ENDPOINT_AUDITED) != 0;
   Half half = audited ? make_half(Outcome::kAudited, "let through by audit mode, else " + why.text)
                       : make_half(Outcome::kDenied, why.text);
   for (const char* field : {"rule", "rule_text", "isolated_by", "nearest_allow"})
@@ -132,19 +134,18 @@ Result<Half> judge_set(Judge& judge, const End& own, uint32_t set, Direction dir
 }
 
 /// As stages/policy.h judges it.
-Result<Half> judge_end(Judge& judge, const End& own, const End& other, Direction direction) {
+Result<Half> judge_end(Judge& judge, const End& own, const End& other, Direction direction, bool by_service) {
   if (own.party.endpoint == 0) return not_judged(own.party);
   auto record = judge.maps.endpoints.get(own.party.endpoint);
   if (!record) return pass(record);
   if (record->state != ENDPOINT_OPEN)
     return make_half(Outcome::kDenied, "the endpoint is closed until its policy is in place");
-  if (own.party.endpoint == other.party.endpoint)
-    return make_half(Outcome::kAllowed, "a pod that reaches itself is exempt (P15)");
-  const bool ingress = direction == Direction::kIngress;
-  if (ingress && (other.party.flags & ADDRESS_LOCAL_NODE) != 0)
+  const bool itself = own.party.endpoint == other.party.endpoint;
+  if (itself && !by_service) return make_half(Outcome::kAllowed, "a pod that reaches itself is exempt (P15)");
+  if (direction == Direction::kIngress && (other.party.flags & ADDRESS_LOCAL_NODE) != 0)
     return make_half(Outcome::kAllowed, "its own node is always let in (P13)");
-  return judge_set(judge, own, ingress ? record->ingress_set : record->egress_set, direction,
-                   other.party.identity);
+  // A11: by a service a pod is subject to cluster policies, also on the way to itself.
+  return judge_set(judge, own, *record, direction, itself ? uint32_t{IDENTITY_SELF} : other.party.identity);
 }
 
 ordered_json to_json(const Names& names, const End& end) {
@@ -171,10 +172,10 @@ void add(VerdictView& result, const Judge& judge, const End& source, const End& 
 }
 
 Status judge_connection(Judge& judge, const End& source, const End& destination, VerdictView& result,
-                        const std::string& service) {
-  auto egress = judge_end(judge, source, destination, Direction::kEgress);
+                        const std::string& service, bool by_service) {
+  auto egress = judge_end(judge, source, destination, Direction::kEgress, by_service);
   if (!egress) return pass(egress);
-  auto ingress = judge_end(judge, destination, source, Direction::kIngress);
+  auto ingress = judge_end(judge, destination, source, Direction::kIngress, by_service);
   if (!ingress) return pass(ingress);
   const Outcome outcome = std::max(egress->outcome, ingress->outcome);
   const bool complete = !egress->elsewhere && !ingress->elsewhere;
@@ -213,14 +214,14 @@ Status judge_service(Judge& judge, const End& source, const End& destination, co
     auto end = find_ends(judge.maps, judge.names, "backend", backend.to_string());
     if (!end) return pass(end);
     judge.port.port = port;
-    BPFNET_TRY(judge_connection(judge, source, end->front(), result, name));
+    BPFNET_TRY(judge_connection(judge, source, end->front(), result, name, true));
   }
   judge.port = asked;
   return ok();
 }
 
 Status judge_pair(Judge& judge, const End& source, const End& destination, VerdictView& result) {
-  if (!destination.address) return judge_connection(judge, source, destination, result, "");
+  if (!destination.address) return judge_connection(judge, source, destination, result, "", false);
   const bool inside = (source.party.flags & (ADDRESS_POD | ADDRESS_LOCAL_NODE)) != 0;
   const bool local = (destination.party.flags & ADDRESS_LOCAL_NODE) != 0;
   auto service =
@@ -230,7 +231,7 @@ Status judge_pair(Judge& judge, const End& source, const End& destination, Verdi
   const auto cluster_ip = is_cluster_ip(judge.maps, *destination.address);
   if (!cluster_ip) return pass(cluster_ip);
   if ((destination.party.cidr_flags & CIDR_SERVICE) == 0 && !*cluster_ip)
-    return judge_connection(judge, source, destination, result, "");
+    return judge_connection(judge, source, destination, result, "", false);
   refuse(
       judge, source, destination, "",
       fmt::format("no service answers {} at {}", compile::connection_text(judge.port.proto, judge.port.port),

@@ -144,6 +144,30 @@ TEST_F(LivePolicy, WhatAuditModeLetsThroughIsToldWithWhatWouldDenyIt) {
               HasSubstr("audited: let through by audit mode, else denied by guard ingress[1]: ..."));
 }
 
+// Audit mode of the whole node.
+TEST_F(LivePolicy, AnAuditedEndpointDeniesNothingAndSaysWhatItWould) {
+  endpoint pod = maps.endpoints.get(1).value();
+  pod.flags = ENDPOINT_AUDITED;
+  ASSERT_TRUE(maps.endpoints.put(1, pod));
+  const VerdictView audited = verdict("default/client", "default/web", "8081/tcp");
+  EXPECT_EQ(audited.outcome, Outcome::kAudited);
+  EXPECT_THAT(audited.view.text,
+              HasSubstr("audited: let through by audit mode, else isolated by default/x and "
+                        "default/y, no rule allows TCP 8081"));
+}
+
+// A11: by a service a pod is subject to cluster policies even on the way to itself; what they do not name
+// passes.
+TEST_F(LivePolicy, APodThatReachesItselfByAServiceIsSubjectToItsOwnEntriesAlone) {
+  EXPECT_THAT(verdict("default/web", "10.96.0.1", "80/tcp").view.text,
+              HasSubstr("ingress of default/web: allowed: no policy is about it"));
+  add_entry(IDENTITY_SELF, IPPROTO_TCP, 8080, POLICY_DENY, 6);
+  const VerdictView denied = verdict("default/web", "10.96.0.1", "80/tcp");
+  EXPECT_EQ(denied.outcome, Outcome::kDenied);
+  EXPECT_THAT(denied.view.text, HasSubstr("ingress of default/web: denied: denied by guard ingress[1]"));
+  EXPECT_EQ(verdict("default/web", "default/web", "8080/tcp").outcome, Outcome::kAllowed) << "P15";
+}
+
 TEST_F(LivePolicy, WithoutAnAgentNumbersStandForNames) {
   const VerdictView denied = verdict("2", "1", "8081/tcp", unnamed());
   EXPECT_EQ(denied.outcome, Outcome::kDenied);
