@@ -133,8 +133,8 @@ View event_view(const packet_event& event, const Names& names, LiveSets* sets) {
   append("service", names.service(event.service));
   if (policy && policy->answer) view.text += ", an answer";
   if (policy) {
-    view.text += ": " + policy_text(*policy, names);
-    if ((event.flags & EVENT_AUDITED) != 0) view.text += "; let through, as policy is audited";
+    const bool audited = (event.flags & EVENT_AUDITED) != 0;
+    view.text += (audited ? ": would be dropped: " : ": ") + policy_text(*policy, names);
   } else if (event.verdict == VERDICT_DROP) {
     // The rule of a packet that something else refused is the one that policy let it pass by.
     append("allowed by", names.rule(event.rule));

@@ -302,6 +302,16 @@ TEST_F(LivePolicy, ADropByARuleNamesTheRule) {
   EXPECT_EQ(view.json.at("policy").at("rule"), 6);
 }
 
+TEST_F(LivePolicy, WhatAuditModeLetThroughWouldBeDropped) {
+  packet_event event = drop("10.0.1.2", 4000, "10.0.1.1", 8081);
+  event.verdict = VERDICT_PASS;
+  event.flags = EVENT_AUDITED;
+  LiveSets sets(maps);
+  EXPECT_THAT(event_view(event, named(), &sets).text,
+              HasSubstr(" audited policy-ingress 10.0.1.2:4000 > 10.0.1.1:8081 tcp, from default/client, to "
+                        "default/web: would be dropped: ingress of default/web: isolated by default/x"));
+}
+
 // P17: a connection is cut by whichever packet comes next, also by an answer of the server.
 TEST_F(LivePolicy, ADroppedAnswerIsExplainedByWhatItsClientAskedFor) {
   packet_event event = drop("10.0.1.1", 8081, "10.0.1.2", 4000);
