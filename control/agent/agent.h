@@ -74,7 +74,7 @@ class Agent : public cni::EndpointHooks {
   template <typename Look>
   auto inspect_policy(Look&& look) {
     return loop_->call([this, &look] {
-      return look(PolicyInput{source_->state(), node_view(), local_endpoints(), policy_numbers_});
+      return look(PolicyInput{source_->state(), node_view(), local_endpoints(), policies_.numbers()});
     });
   }
   /// Where the maps are pinned; from any thread.
