@@ -83,7 +83,8 @@ PortMap SetContents::judge(const Parts& parts, bool with_audited) const {
   int stage = 0;
   const auto advance = [&](int to) {
     for (; stage < to; ++stage) {
-      if (stage == static_cast<int>(Stage::kPolicies) && isolated) map.decide(whole_line(), {0, POLICY_DENY});
+      if (stage == static_cast<int>(Stage::kPolicies) && isolated)
+        map.decide(whole_line(), {0, applicable_.of_itself ? POLICY_ALLOW : POLICY_DENY});
       map.end_tier();
     }
   };

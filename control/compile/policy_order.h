@@ -31,6 +31,8 @@ struct Applicable {
   std::vector<AppliedRule> rules;        ///< in the order they are tried
   std::vector<std::string> isolated_by;  ///< NetworkPolicies in force; empty: not isolated (P1)
   std::vector<std::string> audited_by;   ///< NetworkPolicies in audit mode that would isolate
+  /// Of a pod that reaches itself: NetworkPolicies that isolate it allow that (P15).
+  bool of_itself = false;
   [[nodiscard]] bool empty() const { return rules.empty() && isolated_by.empty() && audited_by.empty(); }
 };
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 
 #include "control/compile/numbers.h"
 #include "control/compile/policy_contents.h"
@@ -51,10 +50,10 @@ PolicySet SetBuilder::build(const Applicable& applicable, const model::Pod* pod,
 
 PrefixVerdicts SetBuilder::about_itself(const Applicable& applicable, const model::Pod* pod,
                                         const Identity& self, Direction direction) {
-  Applicable of_cluster;
-  std::ranges::copy_if(applicable.rules, std::back_inserter(of_cluster.rules),
-                       [](const AppliedRule& rule) { return rule.cluster != nullptr; });
-  if (of_cluster.empty()) return {};
+  Applicable of_cluster = applicable;
+  of_cluster.of_itself = true;
+  std::erase_if(of_cluster.rules, [](const AppliedRule& rule) { return !rule.cluster; });
+  if (of_cluster.rules.empty()) return {};
   const std::vector<Identity> itself = {self};
   PeerMatcher matcher(itself);
   SetContents contents(itself, matcher, of_cluster, pod, direction);

@@ -319,6 +319,13 @@ TEST_F(ClusterPolicies, A11_APodThatReachesItselfByAServiceIsSubjectToClusterPol
   EXPECT_EQ(image_decides_itself(image, 1, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_DENY);
   EXPECT_EQ(image_decides_itself(image, 2, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_ALLOW);
   EXPECT_NE(image.endpoints.at(1).ingress_set, image.endpoints.at(2).ingress_set);
+  // A7: nor are those of the Baseline tier asked where a NetworkPolicy, be it in audit mode, has its say.
+  const std::string audited =
+      cluster_policy("baseline", "tier: Baseline, priority: 1, subject: {namespaces: {}}",
+                     "ingress: [{action: Deny, from: [{namespaces: {}}]}]", kAudit);
+  image = compile(audited + plain("policyTypes: [Ingress]", kAudit));
+  EXPECT_EQ(image_decides_itself(image, 1, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_ALLOW);
+  EXPECT_EQ(image_decides_itself(image, 2, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_AUDIT);
   image = compile(plain("policyTypes: [Ingress]"));
   EXPECT_EQ(image_decides_itself(image, 1, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_ALLOW);
 }
