@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -27,6 +28,8 @@ struct Link {
   bool peer_elsewhere = false;  ///< the peer is in another netns
 
   [[nodiscard]] bool is_up() const;
+  /// The kernel has seen its carrier: a device that is up drops what it is given until then.
+  [[nodiscard]] bool is_running() const;
   [[nodiscard]] bool is_loopback() const;
 };
 
@@ -169,5 +172,9 @@ class NetlinkMonitor {
   explicit NetlinkMonitor(std::unique_ptr<NetlinkSocket> socket);
   std::unique_ptr<NetlinkSocket> socket_;
 };
+
+/// Waits until a device is running. One whose peer comes up later is so only when the kernel's link watch has
+/// been there: from Linux 6.8 asking for the device sees to it, before it is an event.
+Status await_running(int netns_fd, int ifindex, std::chrono::milliseconds timeout);
 
 }  // namespace bpfnet::loader

@@ -43,6 +43,10 @@ void put_mac(nl_msg* message, const Mac& mac) {
 
 }  // namespace
 
+bool Link::is_running() const {
+  return (flags & IFF_RUNNING) != 0;
+}
+
 bool Link::is_up() const {
   return (flags & IFF_UP) != 0;
 }

@@ -1,4 +1,7 @@
 #include <linux/rtnetlink.h>
+#include <poll.h>
+
+#include <cerrno>
 
 #include "loader/netlink.h"
 #include "loader/netlink_parse.h"
@@ -72,6 +75,31 @@ Result<std::vector<NetlinkEvent>> NetlinkMonitor::read() {
   if (!complete) return pass(complete);
   if (!*complete) events.push_back({.kind = NetlinkEvent::Kind::kOverrun});
   return events;
+}
+
+Status await_running(int netns_fd, int ifindex, std::chrono::milliseconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  auto netlink = Netlink::open(netns_fd);
+  if (!netlink) return pass(netlink);
+  std::optional<NetlinkMonitor> monitor;
+  while (true) {
+    auto link = netlink->link(ifindex);
+    if (!link) return pass(link);
+    if (!*link) return fail("interface {}: gone before it was running", ifindex);
+    if ((*link)->is_running()) return ok();
+    if (!monitor) {  // and look once more: it may have come up meanwhile
+      auto opened = NetlinkMonitor::open(netns_fd);
+      if (!opened) return pass(opened);
+      monitor.emplace(std::move(*opened));
+      continue;
+    }
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    pollfd events{.fd = monitor->fd(), .events = POLLIN, .revents = 0};
+    if (left <= 0 || (::poll(&events, 1, static_cast<int>(left)) < 0 && errno != EINTR))
+      return fail("interface {}: up, but without a carrier after {} ms", (*link)->name, timeout.count());
+    if (auto read = monitor->read(); !read) return pass(read);
+  }
 }
 
 }  // namespace bpfnet::loader

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "loader/netlink.h"
 #include "loader/netns.h"
@@ -15,6 +16,8 @@ namespace {
 using loader::Netlink;
 
 constexpr int kLoopbackIfindex = 1;
+/// The kernel's link watch has thousands of devices to look at after a boot, at worst.
+constexpr std::chrono::seconds kCarrierTimeout{5};
 
 bool has_family(const ipam::EndpointRecord& record, Family family) {
   return std::any_of(record.ips.begin(), record.ips.end(),
@@ -155,7 +158,9 @@ Status configure_pair(int host_netns, int pod_netns, int host_ifindex, const ipa
   BPFNET_TRY(host->set_up(host_ifindex));
   auto pod = Netlink::open(pod_netns);
   if (!pod) return pass(pod);
-  return configure_pod_side(*pod, pod_netns, record, routes);
+  BPFNET_TRY(configure_pod_side(*pod, pod_netns, record, routes));
+  // It came up before its peer; the answer to the pod's first ARP request goes out by it.
+  return loader::await_running(host_netns, host_ifindex, kCarrierTimeout);
 }
 
 Status check_pod(int pod_netns, const ipam::EndpointRecord& record, const std::string& sandbox,

@@ -7,6 +7,8 @@
 #include <poll.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "loader/netns.h"
 #include "loader/sysctl.h"
@@ -55,6 +57,23 @@ class NetlinkTest : public ::testing::Test {
   std::optional<Netlink> node_link;
   std::optional<Netlink> pod_link;
 };
+
+// A pod's first ARP request is answered by the host's side, which came up first.
+TEST_F(NetlinkTest, ADeviceIsWaitedForUntilItPassesPackets) {
+  auto host = node().create_veth({.name = "bpn0", .peer_name = "eth0", .peer_netns_fd = pod_ns.get()});
+  ASSERT_TRUE(host);
+  ASSERT_TRUE(node().set_up(host->ifindex));
+  const Status alone = await_running(node_ns.get(), host->ifindex, std::chrono::milliseconds(20));
+  ASSERT_FALSE(alone);
+  EXPECT_THAT(alone.error().message, HasSubstr("interface bpn0: up, but without a carrier after 20 ms"));
+
+  const int peer = (*pod().link("eth0"))->ifindex;
+  std::thread later([&] { EXPECT_TRUE(pod().set_up(peer)); });
+  EXPECT_TRUE(await_running(node_ns.get(), host->ifindex, std::chrono::seconds(10)));
+  later.join();
+  EXPECT_TRUE((*node().link(host->ifindex))->is_running());
+  EXPECT_THAT(await_running(node_ns.get(), 999, std::chrono::seconds(1)).error().message, HasSubstr("gone"));
+}
 
 TEST_F(NetlinkTest, AVethIsBornWithItsPeerInTheOtherNetns) {
   const Mac host_mac = Mac::random();
