@@ -37,7 +37,7 @@ class Scenario {
   Arrival fresh();
   std::string send(const Arrival& arrival);
   [[nodiscard]] test::Packet packet_of(const Arrival& arrival) const;
-  static std::string compare_policy(const test::Outcome& run, const Decision& want);
+  static std::string compare_policy(const test::Outcome& run, bool told, const Decision& want);
   [[nodiscard]] std::string compare_tables() const;
   [[nodiscard]] std::string report(const std::string& difference) const;
 
