@@ -149,12 +149,12 @@ TEST_F(PolicyDiff, PoliciesAreShownInTheOrderOfJudgement) {
   compile::NodeView node;
   node.name = "here";
   const auto names = [&](const std::string& text) {
-    std::vector<std::string> names;
+    std::vector<std::string> found;
     const auto applied =
         compile::applied_policies(apply(current, text).state, node, web, compile::Direction::kIngress);
-    for (const auto& each : applied.policies) names.push_back(each.name);
-    names.push_back(applied.otherwise);
-    return names;
+    for (const auto& each : applied.policies) found.push_back(each.name);
+    found.push_back(applied.otherwise);
+    return found;
   };
   EXPECT_THAT(names(cluster), ElementsAre("b", "a", "last", "allowed: no NetworkPolicy isolates it"));
   // A7: whom a NetworkPolicy isolates, the Baseline tier is not about.
