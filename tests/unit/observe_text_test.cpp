@@ -117,7 +117,8 @@ TEST(Events, AnAuditSaysThatThePacketPassed) {
   event.dst_endpoint = 1;
   const View view = event_view(event, some_names());
   EXPECT_NE(view.text.find(" audited policy-ingress "), std::string::npos) << view.text;
-  EXPECT_NE(view.text.find("; let through, as policy is audited"), std::string::npos) << view.text;
+  EXPECT_NE(view.text.find(": would be dropped: ingress of default/web: isolated by"), std::string::npos)
+      << view.text;
   EXPECT_EQ(view.json.at("verdict"), "to-endpoint");
 }
 
