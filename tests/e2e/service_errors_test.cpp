@@ -1,6 +1,7 @@
 // What is said about packets to services, and what comes of it: echo requests to their addresses, traceroute,
 // and the MTU of a path, from pods, from nodes and from outside.
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 
 #include "tests/e2e/three_nodes.h"
@@ -73,10 +74,12 @@ class NarrowRoute {
 
 TEST_P(ServiceErrors, EchoToAServiceAddressIsAnswered) {
   serve("web-b");
+  const std::vector<const Netns*> clients = {&pod("client-a").netns(), &pod("web-b").netns(),
+                                             &node(0).netns(), &network().client().netns(),
+                                             &network().far().netns()};
   for (const Address& to :
        {cluster_ip(kNumber, family()), load_balancer_ip(kNumber, family()), external_ip(kNumber, family())}) {
-    for (const Netns* from : {&pod("client-a").netns(), &pod("web-b").netns(), &node(0).netns(),
-                              &network().client().netns(), &network().far().netns()}) {
+    for (const Netns* from : clients) {
       for (const size_t size : {56, 2000}) {
         const auto pong = ping(*from, to, {.size = size, .timeout = kPatience});
         ASSERT_TRUE(worked(pong)) << from->name() << " " << size;
