@@ -72,6 +72,12 @@ static __always_inline bool flow_is_orphaned(const struct flow *flow)
 	return flow->in_ifindex && (!sender || sender->ifindex != flow->in_ifindex);
 }
 
+/* The connection's destination is another pod's by now. `pkt` as judge_again() leaves it. */
+static __always_inline bool flow_has_moved(const struct flow *flow, const struct packet *pkt)
+{
+	return flow->dst_endpoint != (flow->flags & FLOW_IS_REPLY ? pkt->src_endpoint : pkt->dst_endpoint);
+}
+
 /* A connection that is denied now is cut (P17). What was a removed pod's is nobody's: whoever has its address
  * now begins anew. */
 __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
@@ -97,7 +103,7 @@ __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!peer)
 		return VERDICT_NEXT; /* track removes half pairs */
 	verdict = judge_again(pkt, flow, peer);
-	if (verdict != VERDICT_NEXT || pkt->dst_endpoint != flow->dst_endpoint)
+	if (verdict != VERDICT_NEXT || flow_has_moved(flow, pkt))
 		pair_remove(flow->slot);
 	return verdict;
 }

@@ -56,13 +56,13 @@ class ServiceErrors : public ThreeNodes, public testing::WithParamInterface<Fami
   }
 };
 
-/// A route from `node` to one pod that takes smaller packets only.
+/// A route from `node` to one pod that takes smaller packets only. Forwarding heeds none but a locked MTU.
 class NarrowRoute {
  public:
   NarrowRoute(Node& node, const Pod& to, Family family)
       : netns_(node.netns()),
         route_(fmt::format("{} via {}", to.ip(family).to_string(), to.node().ip(family).to_string())) {
-    netns_.ip(fmt::format("route add {} mtu {}", route_, kPathMtu));
+    netns_.ip(fmt::format("route add {} mtu lock {}", route_, kPathMtu));
   }
   ~NarrowRoute() { netns_.ip("route del " + route_); }
   NarrowRoute(const NarrowRoute&) = delete;

@@ -176,7 +176,7 @@ TEST_F(AdoptionTest, RecordsOfAnotherLayoutAreRefusedWithTheWayOut) {
   ASSERT_FALSE(datapath);
   EXPECT_THAT(datapath.error().message, HasSubstr("map frontends: "));
   EXPECT_THAT(datapath.error().message,
-              HasSubstr("its records are 24/8 bytes (key/value), this build's 24/36"));
+              HasSubstr("its records are 24/8 bytes (key/value), this build's 24/40"));
   EXPECT_THAT(datapath.error().message, HasSubstr("bpfnetd --cleanup"));
 }
 

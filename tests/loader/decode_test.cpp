@@ -114,7 +114,7 @@ TEST(Decode, AnEventNamesHookVerdictAndReason) {
   event.reason = DROP_POLICY_INGRESS;
   event.rule = 3;
   EXPECT_THAT(to_text(decode(event)),
-              HasSubstr("hook=from_uplink verdict=drop reason=policy-ingress protocol=tcp source=192.0.2.1"));
+              HasSubstr("hook=from_uplink verdict=drop reason=policy-ingress flags=- protocol=tcp source=192.0.2.1"));
 }
 
 TEST(Decode, FieldNamesAreUniqueInEveryRecord) {
