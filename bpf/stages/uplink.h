@@ -47,9 +47,12 @@ __weak __noinline int host_departure(struct packet *pkt, struct connection *conn
 
 	if (!pkt || !conn)
 		return VERDICT_DROP;
-	if (pkt->flags & PACKET_MIDSTREAM || addr_is_multicast(&pkt->key.daddr))
+	if (addr_is_multicast(&pkt->key.daddr))
 		return pass(pkt);
 	info = address_find(&pkt->key.daddr, pkt->key.net);
+	/* No flow is made for an echo: each of its fragments is answered by itself. */
+	if (pkt->flags & PACKET_MIDSTREAM)
+		return !info && is_echo_request(pkt) && concerns_live_address(pkt) ? VERDICT_NEXT : pass(pkt);
 	if (is_frontend(&pkt->key, info ? info->flags : 0) || (!info && concerns_live_address(pkt)))
 		return VERDICT_NEXT;
 	if (leaves_published_port(pkt)) {
