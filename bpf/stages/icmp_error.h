@@ -125,6 +125,10 @@ static __always_inline enum verdict error_outer(struct __sk_buff *ctx, struct pa
 		if (outer->in_ifindex)
 			return drop(pkt, DROP_SPOOFED);
 		outer->peer.daddr = from;
+		/* The stack takes a router's word by the uplink it has its route by (rp_filter), not by our device. */
+		if (pkt->hook == HOOK_from_uplink && outer->action == FLOW_TO_HOST &&
+		    outer->out_ifindex == config.host_ifindex)
+			outer->out_ifindex = 0;
 	}
 	/* ICMPv6 sums the addresses too; rewrite() is kept from the transport part. */
 	if (pkt->family == 6) {
