@@ -10,8 +10,8 @@ namespace bpfnet::agent {
 
 /// Manifests to try, as `bpfnetctl policy diff` sends them.
 struct CandidateText {
-  std::string file;  ///< its name, for complaints
-  std::string text;  ///< YAML, or JSON if the name ends so
+  std::string file;     ///< its name, for complaints
+  std::string text;     ///< YAML, or JSON if the name ends so
   bool remove = false;  ///< take the named objects away instead
 };
 

@@ -113,8 +113,9 @@ TEST(Decode, AnEventNamesHookVerdictAndReason) {
   event.verdict = VERDICT_DROP;
   event.reason = DROP_POLICY_INGRESS;
   event.rule = 3;
-  EXPECT_THAT(to_text(decode(event)),
-              HasSubstr("hook=from_uplink verdict=drop reason=policy-ingress flags=- protocol=tcp source=192.0.2.1"));
+  EXPECT_THAT(
+      to_text(decode(event)),
+      HasSubstr("hook=from_uplink verdict=drop reason=policy-ingress flags=- protocol=tcp source=192.0.2.1"));
 }
 
 TEST(Decode, FieldNamesAreUniqueInEveryRecord) {
