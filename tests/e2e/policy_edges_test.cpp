@@ -91,6 +91,24 @@ TEST_P(PolicyEdges, APodReachesItself) {
   EXPECT_TRUE(pings(netns, target("web-a").address));
 }
 
+// A11: what a pod sends to its own address is nobody's to judge; what comes back to it by its service is the
+// business of cluster policies, and still not of NetworkPolicies (P15).
+TEST_P(PolicyEdges, APodThatReachesItselfByItsServiceIsSubjectToClusterPolicies) {
+  const Netns& web = pod("web-a").netns();
+  for (const bool denies : {false, true}) {
+    cluster().apply(
+        "policy",
+        cluster_network_policy("self", "Admin", 1, "namespaces: {}",
+                               fmt::format("ingress: [{{action: {}, from: [{{namespaces: {{}}}}]}}]",
+                                           denies ? "Deny" : "Accept")) +
+            network_policy("default", "closed", "podSelector: {}, policyTypes: [Ingress, Egress]"));
+    for (const auto* protocol : {"tcp", "udp"}) {
+      EXPECT_TRUE(passes(web, target("web-a"), protocol)) << protocol;
+      EXPECT_EQ(passes(web, service(11), protocol), !denies) << protocol;
+    }
+  }
+}
+
 // P12: under Local it is the client's own address that an ipBlock must name.
 TEST_P(PolicyEdges, NodePortWithTrafficPolicyLocalShowsTheClient) {
   ServiceManifest local = echo_service("local", 40, {cluster().backend("web-a")}, 30140);
