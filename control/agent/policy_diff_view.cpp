@@ -42,7 +42,7 @@ class Names {
   /// `shop app=web`, and who it is now where that changes too.
   [[nodiscard]] std::string peer(const compile::PeerChange& peer) const {
     const std::string before = identity(input_.before, peer.before);
-    const std::string after = identity(input_.after, peer.after);
+    std::string after = identity(input_.after, peer.after);
     if (before == after || peer.before < IDENTITY_FIRST) return after;
     return fmt::format("{} (now {})", after, before);
   }

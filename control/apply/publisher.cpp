@@ -26,7 +26,7 @@ void replace(Mirror<Key, Value>& mirror, const Records<Key, Value>& wanted, Prob
 
 }  // namespace
 
-Publisher::Publisher(MapWriter maps, ServicePublisher::Options options)
+Publisher::Publisher(MapWriter maps, const ServicePublisher::Options& options)
     : maps_(std::move(maps)),
       grace_(options.grace),
       clock_(options.clock),

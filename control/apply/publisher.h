@@ -30,7 +30,7 @@ struct Wanted {
 /// again. One thread.
 class Publisher {
  public:
-  Publisher(MapWriter maps, ServicePublisher::Options options);
+  Publisher(MapWriter maps, const ServicePublisher::Options& options);
 
   /// Reads the maps. Nothing is written before this has succeeded and publish() is called with full state.
   Status adopt();

@@ -46,7 +46,7 @@ compile::FrontendAddress address_of(const frontend_range_key& key) {
 
 ServicePublisher::ServicePublisher(MapWriter& maps, Options options)
     : maps_(maps),
-      options_(options),
+      options_(std::move(options)),
       runs_(*maps.backend_slots, *maps.backend_states),
       sources_(*maps.source_ranges) {}
 

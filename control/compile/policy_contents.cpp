@@ -79,12 +79,12 @@ void SetContents::add(const AppliedRule& rule, uint32_t id) {
 
 PortMap SetContents::judge(const Parts& parts, bool with_audited) const {
   const bool isolated = !applicable_.isolated_by.empty() || (with_audited && !applicable_.audited_by.empty());
+  const uint8_t isolation = applicable_.of_itself ? POLICY_ALLOW : POLICY_DENY;
   PortMapBuilder map;
   int stage = 0;
   const auto advance = [&](int to) {
     for (; stage < to; ++stage) {
-      if (stage == static_cast<int>(Stage::kPolicies) && isolated)
-        map.decide(whole_line(), {0, applicable_.of_itself ? POLICY_ALLOW : POLICY_DENY});
+      if (stage == static_cast<int>(Stage::kPolicies) && isolated) map.decide(whole_line(), {0, isolation});
       map.end_tier();
     }
   };
