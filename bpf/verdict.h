@@ -32,4 +32,10 @@ static __always_inline enum verdict pass(struct packet *pkt)
 	return VERDICT_PASS;
 }
 
+/* What is the host's own and is only to become known passes also where there is no room to know it. */
+static __always_inline enum verdict host_own_passes(struct packet *pkt, enum verdict verdict)
+{
+	return verdict == VERDICT_DROP && pkt->flags & PACKET_HOST_OWN ? pass(pkt) : verdict;
+}
+
 #endif

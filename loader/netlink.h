@@ -24,6 +24,7 @@ struct Link {
   Mac mac;
   uint32_t mtu = 0;
   uint32_t flags = 0;           ///< IFF_*
+  uint8_t operstate = 0;        ///< IF_OPER_* (RFC 2863)
   int peer_ifindex = 0;         ///< IFLA_LINK: the peer of a veth, in the peer's netns; 0: none
   bool peer_elsewhere = false;  ///< the peer is in another netns
 

@@ -44,7 +44,8 @@ void put_mac(nl_msg* message, const Mac& mac) {
 }  // namespace
 
 bool Link::is_running() const {
-  return (flags & IFF_RUNNING) != 0;
+  constexpr uint8_t kOperUp = 6;  // IF_OPER_UP of linux/if.h, which does not go with net/if.h
+  return is_up() && operstate == kOperUp;
 }
 
 bool Link::is_up() const {

@@ -55,6 +55,7 @@ std::optional<Link> parse_link(const nlmsghdr* header) {
   if (attributes.has(IFLA_IFNAME)) link.name = nla_get_string(attributes.table[IFLA_IFNAME]);
   link.mac = attributes.mac(IFLA_ADDRESS);
   link.mtu = attributes.u32(IFLA_MTU);
+  if (attributes.has(IFLA_OPERSTATE)) link.operstate = nla_get_u8(attributes.table[IFLA_OPERSTATE]);
   link.peer_ifindex = static_cast<int>(attributes.u32(IFLA_LINK));
   link.peer_elsewhere = attributes.has(IFLA_LINK_NETNSID);
   if (attributes.has(IFLA_LINKINFO)) {

@@ -40,5 +40,5 @@ int from_host(struct __sk_buff *ctx)
 	RUN(create(ctx, &pkt));
 	verdict = begin(ctx, &pkt);
 out:
-	return finish(ctx, &pkt, verdict);
+	return finish(ctx, &pkt, host_own_passes(&pkt, verdict));
 }

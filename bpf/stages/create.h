@@ -139,6 +139,8 @@ static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *
 		}
 		if (pkt->flags & PACKET_MIDSTREAM)
 			return drop(pkt, DROP_NO_FLOW);
+		if (pkt->flags & PACKET_HOST_OWN)
+			return drop(pkt, DROP_NO_PORT);
 		random = true;
 	}
 	return drop(pkt, DROP_NO_PORT);

@@ -51,6 +51,10 @@ static __always_inline enum verdict judge_again(struct packet *pkt, struct flow 
 	pkt->src_identity = src.identity;
 	who.own_node = !!(src.flags & ADDRESS_LOCAL_NODE);
 	who.by_service = !!(flow->flags & FLOW_SERVICE);
+	if (!is_reply && who.by_service) { /* for events: policy judges the backend */
+		pkt->backend = who.dst;
+		pkt->backend_port = who.port;
+	}
 	verdict = judge(pkt, &who);
 	if (is_reply)
 		packet_reverse(pkt);

@@ -13,6 +13,9 @@ static __always_inline void source_is(struct packet *pkt, struct connection *con
 	pkt->src_endpoint = party->endpoint;
 	pkt->service = 0;
 	pkt->rule = 0;
+	__builtin_memset(&pkt->backend, 0, sizeof(pkt->backend));
+	pkt->backend_port = 0;
+	pkt->flags &= ~(PACKET_AUDITED | PACKET_REVERSED);
 	pkt->src_identity = party->identity;
 	conn->src_flags = party->flags;
 }
