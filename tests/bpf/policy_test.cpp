@@ -239,6 +239,17 @@ TEST_P(Policy, PodToItselfByAServiceIsCutToo) {
   EXPECT_EQ(run.flow_delta, -2);
 }
 
+// P11: what was judged is the backend, and that is what the event tells.
+TEST_P(Policy, ACutServiceConnectionIsToldByItsBackend) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().server, kServerPort}}});
+  send(who().vip, Packet(Tcp{.sport = 1, .dport = 80}));
+  isolate_ingress(2, POLICY_SET_DENY_ALL);
+  const auto run = send(who().vip, Packet(Tcp{.sport = 1, .dport = 80, .flags = ACK}));
+  EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+  EXPECT_EQ(maps::from_abi(run.event.value().backend), who().server);
+  EXPECT_EQ(maps::from_network(run.event.value().backend_port), kServerPort);
+}
+
 // P10: ipBlock: the longest prefix names the identity.
 TEST_P(Policy, CidrIdentityOfAnOutsidePeer) {
   node().add_cidr(cidr(who().v4() ? "198.51.100.0/24" : "2001:db8:2::/64"), 500);
