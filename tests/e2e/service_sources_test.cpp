@@ -155,7 +155,11 @@ TEST_P(ServiceSources, EveryClientByEveryWay) {
     if (expected[i]) {
       EXPECT_TRUE(answered(results[i], "web-a", *expected[i])) << probes[i].what;
     } else {
-      EXPECT_TRUE(failed_with(results[i], ETIMEDOUT)) << probes[i].what;
+      // A socket may have been given the port of a UDP flow from before the policy changed, which goes on
+      // (S33): not twice.
+      const bool again = probes[i].protocol == "udp" && results[i].has_value();
+      EXPECT_TRUE(failed_with(again ? ask_all({probes[i]}).front() : results[i], ETIMEDOUT))
+          << probes[i].what;
     }
   }
 }
