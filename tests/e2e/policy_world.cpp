@@ -249,7 +249,7 @@ testing::AssertionResult PolicyWorld::holds(const std::function<Verdict(const Ce
   Complaints complaints;
   for (const auto& row : cells_) {
     std::vector<std::pair<const Cell*, Verdict>> cells;
-    std::vector<Probe> probes;
+    std::vector<PartyProbe> probes;
     std::vector<uint64_t> denied(2);
     for (const auto& cell : row) {
       const Verdict want = verdict(cell);

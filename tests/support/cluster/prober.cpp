@@ -94,7 +94,7 @@ struct Prober::Party {
 };
 
 struct Prober::Attempt {
-  std::span<const Probe> probes;
+  std::span<const PartyProbe> probes;
   std::vector<ProbeOutcome> outcomes;
   std::vector<Fd> connections;  ///< by probe, TCP only
   size_t done = 0;
@@ -131,7 +131,7 @@ size_t Prober::add(const Netns& netns, const std::vector<uint16_t>& ports) {
   return number;
 }
 
-ProbeRound Prober::run(std::span<const Probe> probes, const DropCounts& drops) {
+ProbeRound Prober::run(std::span<const PartyProbe> probes, const DropCounts& drops) {
   std::string sums;
   for (int i = 0; i < kTries; i++) {
     const auto before = drops();
@@ -167,7 +167,7 @@ std::vector<uint64_t> Prober::settle(const DropCounts& drops, const std::vector<
   }
 }
 
-void Prober::begin(std::span<const Probe> probes) {
+void Prober::begin(std::span<const PartyProbe> probes) {
   round_++;
   attempt_ = std::make_unique<Attempt>();
   attempt_->probes = probes;
@@ -183,7 +183,7 @@ void Prober::begin(std::span<const Probe> probes) {
     });
   }
   for (size_t i = 0; i < probes.size(); i++) {
-    const Probe& probe = probes[i];
+    const PartyProbe& probe = probes[i];
     const Party& party = *parties_[probe.from];
     const size_t family = Party::index(probe.to.address.family());
     if (probe.proto == IPPROTO_UDP) {

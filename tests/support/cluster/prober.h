@@ -15,7 +15,7 @@
 namespace bpfnet::e2e {
 
 /// One try to reach `to`: a TCP connection, a datagram or an SCTP INIT.
-struct Probe {
+struct PartyProbe {
   size_t from = 0;    ///< a party of the Prober
   uint8_t proto = 0;  ///< IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP
   HostPort to;
@@ -55,7 +55,7 @@ class Prober {
 
   /// `drops` are counts of dropped packets, of several kinds. Throws std::runtime_error when probes and drops
   /// do not add up, or when somebody answers who was not asked.
-  ProbeRound run(std::span<const Probe> probes, const DropCounts& drops);
+  ProbeRound run(std::span<const PartyProbe> probes, const DropCounts& drops);
 
  private:
   struct Party;
@@ -63,7 +63,7 @@ class Prober {
   using Handler = std::function<void()>;
 
   std::vector<uint64_t> settle(const DropCounts& drops, const std::vector<uint64_t>& before);
-  void begin(std::span<const Probe> probes);
+  void begin(std::span<const PartyProbe> probes);
   void connect(size_t index, Fd fd);
   void connected(size_t index);
   void answer(size_t index, const HostPort& from, std::optional<size_t> by);
