@@ -241,6 +241,27 @@ TEST_P(Host, AnAnswerOnLoopbackIsNotTheServices) {
   EXPECT_THAT(sent(54), HasVerdict(VERDICT_TO_ENDPOINT)) << "a client of the published port";
 }
 
+// Found by churn: a client whose port was last used towards the node port now asks its backend, a process of
+// this node, itself. The answer is that process's and not the service's.
+TEST_P(Host, AConnectionThatEndedDoesNotTakeTheAnswersOfTheNextOne) {
+  node().add_service({.address = who().any,
+                      .port = kNodePort,
+                      .backends = {{who().node1, 9090}},
+                      .flags = FRONTEND_NODE_PORT,
+                      .scope = SCOPE_ANY_LOCAL});
+  const auto arrives = [&](uint16_t port, uint8_t flags) {
+    return node().run(HOOK_from_uplink, "uplink",
+                      from_wire() / Ip{.src = who().outside, .dst = who().node1} /
+                          Tcp{.sport = kClientPort, .dport = port, .flags = flags});
+  };
+  EXPECT_EQ(arrives(kNodePort, SYN).flow_delta, 2);
+  EXPECT_EQ(arrives(9090, SYN).flow_delta, 0) << "one that is alive is not touched";
+  arrives(kNodePort, RST);
+  const auto next = arrives(9090, SYN);
+  EXPECT_THAT(next, HasVerdict(VERDICT_PASS));
+  EXPECT_EQ(next.flow_delta, -2);
+}
+
 INSTANTIATE_FAMILIES(Host);
 
 }  // namespace
