@@ -22,10 +22,6 @@ bool concerns(const Applicable& applicable, Direction direction, PeerMatcher& bo
   });
 }
 
-}  // namespace
-
-namespace {
-
 /// What the datapath does with whom the policy denies: the pod says it, or its namespace, or the node.
 uint8_t endpoint_flags(const LocalEndpoint& endpoint, const model::ClusterState& state,
                        const NodeView& node) {
