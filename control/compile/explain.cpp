@@ -29,10 +29,6 @@ std::string protocol_text(uint8_t proto) {
   }
 }
 
-bool has_ports(uint8_t proto) {
-  return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
-}
-
 bool allows(const Finding& finding) {
   return finding.verdict.verdict == POLICY_ALLOW;
 }
@@ -70,6 +66,10 @@ std::optional<NearestAllow> other_peer(const PolicySet& set, const Question& que
 }
 
 }  // namespace
+
+bool has_ports(uint8_t proto) {
+  return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+}
 
 std::optional<NearestAllow> nearest_allow(const PolicySet& set, const Question& question) {
   const auto findings = port_findings(set, question.identity);

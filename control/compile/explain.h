@@ -51,6 +51,9 @@ std::string denial_text(const PolicyImage& image, uint16_t endpoint, const Quest
 /// `default/allow-web ingress[0]: ...`; empty for 0 and for what is no rule of the image.
 std::string rule_text(const PolicyImage& image, uint32_t rule);
 
+/// TCP, UDP and SCTP; the others are judged as a whole.
+bool has_ports(uint8_t proto);
+
 /// `TCP 8080`, `UDP`, `ICMP`, `protocol 47`
 std::string connection_text(uint8_t proto, uint16_t port);
 /// `TCP 8080`, `TCP 8000-8080`, `TCP` for all its ports, `other protocols` for 0 (`anything` if `alone`).

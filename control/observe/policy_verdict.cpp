@@ -17,16 +17,13 @@ namespace bpfnet::observe {
 namespace {
 
 using compile::Direction;
+using compile::has_ports;
 using nlohmann::ordered_json;
 
 struct Port {
   uint8_t proto = 0;
   uint16_t port = 0;
 };
-
-bool has_ports(uint8_t proto) {
-  return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
-}
 
 Result<Port> parse_port(const std::string& text) {
   const size_t slash = text.find('/');
