@@ -138,7 +138,10 @@ Changes::Steps Changes::other_backends(const World& world) {
 Changes::Steps Changes::one_backend(const World& world) {
   return edit_slices(world, [&](Slices& slices) {
     const BackendManifest& one = backends_.at(below(backends_.size()));
-    const auto same = [&](const BackendManifest& each) { return each.ips.front() == one.ips.front(); };
+    // Some stand in the slices of one family alone: a second entry with other conditions has no right answer.
+    const auto same = [&](const BackendManifest& each) {
+      return std::ranges::find_first_of(each.ips, one.ips) != each.ips.end();
+    };
     const auto found = std::ranges::find_if(slices.backends, same);
     if (found == slices.backends.end()) {
       slices.backends.push_back(one);
