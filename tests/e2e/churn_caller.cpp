@@ -342,8 +342,9 @@ void Caller::report(const std::string& problem, const Question& question, const 
     if (const auto record = std::ranges::find_if(
             bound_, [&](const auto& entry) { return entry.first.starts_with(verdict.owner + " "); });
         record != bound_.end())
-      text += fmt::format("    {} is bound to {} since #{}\n", record->first, record->second.server,
-                          record->second.since);
+      text +=
+          fmt::format("    {} is bound to {} since #{}:\n{}", record->first, record->second.server,
+                      record->second.since, history_.of(verdict.service, record->second.since, each->number));
   }
   text += "changes, and when nodes showed them (ms):\n" +
           history_.around(versions.front()->number, versions.back()->number);

@@ -51,17 +51,28 @@ std::string History::around(size_t first, size_t last) const {
   constexpr size_t kAfter = 3;
   const std::lock_guard lock(mutex_);
   std::string text;
-  for (size_t i = first - std::min(first, kBefore); i < std::min(versions_.size(), last + kAfter); i++) {
-    text += fmt::format("  #{} begun at {} ms: {}", i, milliseconds_since(start_, versions_[i]->begun),
-                        versions_[i]->what);
-    for (size_t node = 0; node < shown_.size(); node++) {
-      const auto seen =
-          std::ranges::find_if(shown_[node], [&](const Shown& each) { return each.number >= i; });
-      text += seen == shown_[node].end() ? "; not yet" : "; " + milliseconds_since(start_, seen->from);
-    }
-    text += "\n";
-  }
+  for (size_t i = first - std::min(first, kBefore); i < std::min(versions_.size(), last + kAfter); i++)
+    text += line(i);
   return text;
+}
+
+std::string History::of(const std::string& service, size_t first, size_t last) const {
+  const std::lock_guard lock(mutex_);
+  std::string text;
+  for (size_t i = first; i < std::min(versions_.size(), last + 1); i++)
+    if (versions_[i]->subject == service) text += line(i);
+  return text;
+}
+
+std::string History::line(size_t number) const {
+  std::string text =
+      fmt::format("  #{} begun at {} ms: {}", number, milliseconds_since(start_, versions_[number]->begun),
+                  versions_[number]->what);
+  for (const auto& shown : shown_) {
+    const auto seen = std::ranges::find_if(shown, [&](const Shown& each) { return each.number >= number; });
+    text += seen == shown.end() ? "; not yet" : "; " + milliseconds_since(start_, seen->from);
+  }
+  return text + "\n";
 }
 
 std::string History::milliseconds_since(Clock::time_point from, Clock::time_point to) {

@@ -39,6 +39,8 @@ class History {
   [[nodiscard]] Versions in_force(size_t node, Clock::time_point from, Clock::time_point to) const;
   /// Changes around these versions, one a line.
   [[nodiscard]] std::string around(size_t first, size_t last) const;
+  /// Changes of one service from the first version to the last, one a line.
+  [[nodiscard]] std::string of(const std::string& service, size_t first, size_t last) const;
   [[nodiscard]] static std::string milliseconds_since(Clock::time_point from, Clock::time_point to);
   [[nodiscard]] Clock::time_point start() const { return start_; }
 
@@ -47,6 +49,9 @@ class History {
     size_t number;
     Clock::time_point from;
   };
+  /// Under the lock.
+  [[nodiscard]] std::string line(size_t number) const;
+
   mutable std::mutex mutex_;
   Clock::time_point start_ = Clock::now();
   Versions versions_;
