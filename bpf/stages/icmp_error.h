@@ -196,6 +196,8 @@ __weak __noinline int translate_outer(struct __sk_buff *ctx, struct packet *pkt)
 		pkt->flags |= PACKET_KEEP_LINK;
 	if (mac_is_zero(&scratch->flow.dmac))
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
+	if (asks_next_hop(pkt, &scratch->flow))
+		RUN(next_hop_resolve(ctx, pkt));
 	RUN(rewrite(ctx, pkt, &scratch->flow, is_routed(pkt, &scratch->flow)));
 	verdict = deliver(ctx, pkt, &scratch->flow);
 out:
