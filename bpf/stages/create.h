@@ -103,6 +103,8 @@ static __always_inline void flow_fill(struct flow *flow, const struct packet *pk
 		flow->flags |= FLOW_TRANSLATED;
 	if (pkt->flags & PACKET_AUDITED)
 		flow->flags |= FLOW_AUDITED;
+	if (pkt->flags & PACKET_MIDSTREAM)
+		flow->flags |= FLOW_PICKED_UP;
 	if (conn->flags & FLOW_SERVICE) {
 		flow->backend = conn->backend_id;
 		flow->backend_generation = conn->generation;
