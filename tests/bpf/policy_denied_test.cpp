@@ -204,7 +204,7 @@ TEST_P(PolicyDeniedByService, BothEndsOfACutConnectionAreResetWhoeverSendsFirst)
     if (backend_first) expect_backend_is_reset(backend_says(ACK));
     expect_client_is_reset(client_says(ACK));
     expect_backend_is_reset(backend_says(ACK));
-    EXPECT_EQ(state(), FLOW_CLOSED) << "it expires, and is the first to make room";
+    EXPECT_EQ(state(), FLOW_CLOSED) << "it expires, and may be evicted";
     EXPECT_EQ(client_says(RST).code, TC_ACT_SHOT);
   }
 }

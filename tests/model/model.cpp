@@ -279,7 +279,7 @@ std::optional<Decision> Model::check_source(const Arrival& arrival) {
       return {};
     case HOOK_from_uplink:
       if (destination.pod == 0 && !service && !destination.service_range &&
-          !concerns_live_address(arrival.tuple))
+          !concerns_live_address(arrival.tuple) && !(destination.own && clashes(arrival)))
         return pass;
       if (source.pod != 0 || source.own) return drop(DROP_SPOOFED);
       return {};
