@@ -154,7 +154,8 @@ std::vector<std::string> flow_flag_labels(uint32_t flags) {
                   {FLOW_MASQUERADED, "masqueraded"},
                   {FLOW_SERVICE, "service"},
                   {FLOW_HAIRPIN, "hairpin"},
-                  {FLOW_AUDITED, "audited"}},
+                  {FLOW_AUDITED, "audited"},
+                  {FLOW_PICKED_UP, "picked-up"}},
                  flags);
 }
 

@@ -2,6 +2,12 @@
 #ifndef BPFNET_LIB_ICMP_H
 #define BPFNET_LIB_ICMP_H
 
+#include <linux/bpf.h>
+#include <stddef.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/lib/checksum.h"
 #include "maps/abi/base.h"
 
 enum icmp_type {
@@ -54,5 +60,19 @@ struct icmp_header {
 	};
 };
 ABI_ASSERT(sizeof(struct icmp_header) == 8, "icmp_header");
+
+/* Brings the checksum of the message at `message` up to date. Whoever sends ICMP sums it himself: it is whole, also in
+ * what was made of a packet whose transport checksum its device is still to finish (CHECKSUM_PARTIAL), for which
+ * bpf_l4_csum_replace() would leave it as it is. 0, or an error. */
+static __always_inline long icmp_checksum(struct __sk_buff *ctx, __u32 message, __u64 change)
+{
+	__u32 field = message + offsetof(struct icmp_header, check);
+	__u16 check;
+
+	if (bpf_skb_load_bytes(ctx, field, &check, sizeof(check)))
+		return -1;
+	check = csum_apply(check, change);
+	return bpf_skb_store_bytes(ctx, field, &check, sizeof(check), 0);
+}
 
 #endif

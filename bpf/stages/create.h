@@ -5,8 +5,8 @@
 
 #include "bpf/lib/proto.h"
 
-#include "bpf/lib/host_socket.h"
 #include "bpf/lib/mac.h"
+#include "bpf/stages/clash.h"
 #include "bpf/stages/route.h"
 #include "bpf/stages/slots.h"
 #include "bpf/verdict.h"
@@ -103,6 +103,8 @@ static __always_inline void flow_fill(struct flow *flow, const struct packet *pk
 		flow->flags |= FLOW_TRANSLATED;
 	if (pkt->flags & PACKET_AUDITED)
 		flow->flags |= FLOW_AUDITED;
+	if (pkt->flags & PACKET_MIDSTREAM)
+		flow->flags |= FLOW_PICKED_UP;
 	if (conn->flags & FLOW_SERVICE) {
 		flow->backend = conn->backend_id;
 		flow->backend_generation = conn->generation;
@@ -128,7 +130,7 @@ static __always_inline enum verdict claim(struct __sk_buff *ctx, struct packet *
 		if (random)
 			conn->nat_port = i < PORT_TRIES_RANDOM ? random_port() : port_after(conn->nat_port);
 		reply_key(&conn->reply, pkt, conn, conn->nat_port);
-		if (!random || !host_socket_has(ctx, &conn->reply, false)) {
+		if (!clashes_with_socket(ctx, conn, random)) {
 			if (conn->nat_port != pkt->key.sport)
 				conn->flow.flags |= FLOW_MASQUERADED | FLOW_TRANSLATED;
 			error = bpf_map_update_elem(&flows, &conn->reply, &conn->flow, BPF_NOEXIST);

@@ -51,7 +51,7 @@ static __always_inline enum verdict deliver_to_next_hop(struct __sk_buff *ctx, s
 	}
 	mark_ours(ctx);
 	if (pkt->flags & PACKET_NO_NEIGHBOUR)
-		return next_hop_resolve(ctx, pkt);
+		return next_hop_redirect(ctx, pkt);
 	pkt->code = bpf_redirect(flow->out_ifindex, 0);
 	return VERDICT_TO_NEXT_HOP;
 }

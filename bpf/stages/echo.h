@@ -41,17 +41,19 @@ static __always_inline long echo_ip6(struct __sk_buff *ctx)
 static __always_inline long echo_icmp(struct __sk_buff *ctx, const struct packet *pkt)
 {
 	__u32 offset = pkt->l4_offset & PACKET_OFFSET_MASK;
-	__u8 from[2], to[2];
+	__be16 from, to;
+	__u8 type[2];
 
 	if (pkt->flags & PACKET_LATER_FRAGMENT)
 		return 0;
-	if (bpf_skb_load_bytes(ctx, offset, from, sizeof(from)))
+	if (bpf_skb_load_bytes(ctx, offset, type, sizeof(type)))
 		return -1;
-	to[0] = pkt->family == 4 ? ICMP_ECHOREPLY : ICMPV6_ECHO_REPLY;
-	to[1] = from[1];
-	if (bpf_l4_csum_replace(ctx, offset + 2, from[0] | from[1] << 8, to[0] | to[1] << 8, sizeof(to)))
+	__builtin_memcpy(&from, type, sizeof(from));
+	type[0] = pkt->family == 4 ? ICMP_ECHOREPLY : ICMPV6_ECHO_REPLY;
+	__builtin_memcpy(&to, type, sizeof(to));
+	if (icmp_checksum(ctx, offset, csum_replace16(0, from, to)))
 		return -1;
-	return bpf_skb_store_bytes(ctx, offset, to, sizeof(to), 0);
+	return bpf_skb_store_bytes(ctx, offset, type, sizeof(type), 0);
 }
 
 __weak __noinline int echo_answer(struct __sk_buff *ctx, struct packet *pkt)

@@ -57,13 +57,19 @@ static __always_inline bool keeps_link(struct __sk_buff *ctx, const struct packe
 	       flow->out_ifindex == ctx->ifindex && addr_equal(&flow->peer.saddr, &pkt->key.daddr);
 }
 
+/* Out by a next hop that is not cached, or not to be trusted without asking. */
+static __always_inline bool asks_next_hop(const struct packet *pkt, const struct flow *flow)
+{
+	return flow->action == FLOW_TO_NEXT_HOP && pkt->flags & PACKET_NO_NEIGHBOUR &&
+	       !(pkt->flags & PACKET_KEEP_LINK);
+}
+
 static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet *pkt, struct flow *flow)
 {
 	bool routed = is_routed(pkt, flow);
 	__u32 now = tick_now();
 	enum verdict verdict;
 
-	RUN(limits(ctx, pkt, flow, routed));
 	if (keeps_link(ctx, pkt, flow))
 		pkt->flags |= PACKET_KEEP_LINK;
 	if (flow->last_seen != now) {
@@ -72,6 +78,9 @@ static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet
 	}
 	if (mac_is_zero(&flow->dmac))
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
+	if (asks_next_hop(pkt, flow))
+		RUN(next_hop_resolve(ctx, pkt));
+	RUN(limits(ctx, pkt, flow, routed));
 	flow->packets++;
 	flow->bytes += pkt->length;
 	RUN(rewrite(ctx, pkt, flow, routed));

@@ -61,19 +61,6 @@ static __always_inline long inner_l4(struct __sk_buff *ctx, const struct packet 
 	return bpf_skb_store_bytes(ctx, inner->l4_offset, ports, sizeof(ports), 0);
 }
 
-/* An error's own checksum is whole, also in what was made of a packet whose transport checksum its device is
- * still to finish (CHECKSUM_PARTIAL), for which the helper would leave it as it is. */
-static __always_inline long error_checksum(struct __sk_buff *ctx, __u32 message, __u64 change)
-{
-	__u32 field = message + offsetof(struct icmp_header, check);
-	__u16 check;
-
-	if (bpf_skb_load_bytes(ctx, field, &check, sizeof(check)))
-		return -1;
-	check = csum_apply(check, change);
-	return bpf_skb_store_bytes(ctx, field, &check, sizeof(check), 0);
-}
-
 /* The packet inside was sent as `to`; the error's checksum follows. */
 __weak __noinline int error_inner(struct __sk_buff *ctx, struct packet *pkt, struct flow_key *to)
 {
@@ -87,7 +74,7 @@ __weak __noinline int error_inner(struct __sk_buff *ctx, struct packet *pkt, str
 	inner.l4_offset = pkt->inner_l4_offset & PACKET_OFFSET_MASK;
 	if (inner_l3(ctx, pkt, to, &inner) || inner_l4(ctx, pkt, to, &inner))
 		return drop(pkt, DROP_REWRITE_FAILED);
-	if (error_checksum(ctx, message, inner.change))
+	if (icmp_checksum(ctx, message, inner.change))
 		return drop(pkt, DROP_REWRITE_FAILED);
 	return VERDICT_NEXT;
 }
@@ -135,7 +122,7 @@ static __always_inline enum verdict error_outer(struct __sk_buff *ctx, struct pa
 		__u64 change = csum_replace_addr(0, &from, &outer->peer.daddr);
 
 		change = csum_replace_addr(change, &pkt->key.daddr, &outer->peer.saddr);
-		if (error_checksum(ctx, pkt->l4_offset & PACKET_OFFSET_MASK, change))
+		if (icmp_checksum(ctx, pkt->l4_offset & PACKET_OFFSET_MASK, change))
 			return drop(pkt, DROP_REWRITE_FAILED);
 		/* Made up for here; rewrite() takes them for changed without. */
 		bpf_csum_update(ctx, (__u32)~csum_fold32(change));
@@ -196,6 +183,8 @@ __weak __noinline int translate_outer(struct __sk_buff *ctx, struct packet *pkt)
 		pkt->flags |= PACKET_KEEP_LINK;
 	if (mac_is_zero(&scratch->flow.dmac))
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
+	if (asks_next_hop(pkt, &scratch->flow))
+		RUN(next_hop_resolve(ctx, pkt));
 	RUN(rewrite(ctx, pkt, &scratch->flow, is_routed(pkt, &scratch->flow)));
 	verdict = deliver(ctx, pkt, &scratch->flow);
 out:

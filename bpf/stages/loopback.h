@@ -5,6 +5,7 @@
 #define BPFNET_STAGES_LOOPBACK_H
 
 #include "bpf/lib/host_socket.h"
+#include "bpf/stages/clash.h"
 #include "bpf/stages/frontend.h"
 #include "bpf/stages/parse_any.h"
 #include "bpf/verdict.h"
@@ -24,6 +25,8 @@ __weak __noinline int from_loopback(struct __sk_buff *ctx, struct packet *pkt)
 		return pass(pkt);
 	if (is_frontend(&pkt->key, ADDRESS_LOCAL_NODE | ADDRESS_NODE_PORT))
 		return answers_host(ctx, pkt) ? pass(pkt) : VERDICT_NEXT;
+	if (clashes_with_flow(pkt))
+		return VERDICT_NEXT;
 	if (!leaves_published_port(pkt))
 		return pass(pkt);
 	pkt->flags |= PACKET_HOST_OWN;

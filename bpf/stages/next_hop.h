@@ -68,12 +68,11 @@ static __always_inline bool hook_is_ingress(struct __sk_buff *ctx, const struct 
 	return pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink;
 }
 
-/* Looks the next hop up once more, refreshes the flow and hands the packet to the neighbour layer. The
- * packet is rewritten and marked already. */
+/* Looks the next hop up once more and refreshes the flow; the answer is left in the per-CPU record, for
+ * next_hop_redirect(). The packet is still as it came: it is measured by what is found. */
 __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt)
 {
 	struct connection *scratch = connection_get();
-	struct bpf_redir_neigh neigh = {};
 	struct bpf_fib_lookup *fib;
 	enum verdict verdict;
 	struct flow *flow;
@@ -86,10 +85,25 @@ __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt
 		return drop(pkt, DROP_NO_FLOW);
 	fib_fill(fib, &flow->peer.daddr, &flow->peer.saddr);
 	RUN(fib_find(ctx, pkt, fib));
-	flow->out_ifindex = pkt->out_ifindex = fib->ifindex;
+	flow->out_ifindex = fib->ifindex;
 	__builtin_memcpy(&flow->smac, fib->smac, sizeof(flow->smac));
 	__builtin_memcpy(&flow->dmac, fib->dmac, sizeof(flow->dmac));
 	flow->mtu = fib->mtu_result;
+out:
+	return verdict;
+}
+
+/* Hands a packet, rewritten and marked, to the neighbour layer. */
+__weak __noinline int next_hop_redirect(struct __sk_buff *ctx, struct packet *pkt)
+{
+	struct connection *scratch = connection_get();
+	struct bpf_redir_neigh neigh = {};
+	struct bpf_fib_lookup *fib;
+
+	if (!pkt || !scratch)
+		return VERDICT_DROP;
+	fib = &scratch->fib;
+	pkt->out_ifindex = fib->ifindex;
 	/* On success the kernel has put the gateway into the destination, where there is one. */
 	neigh.nh_family = fib->family;
 	__builtin_memcpy(neigh.ipv6_nh, fib->ipv6_dst, sizeof(neigh.ipv6_nh));
@@ -99,9 +113,7 @@ __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt
 		pkt->code = bpf_redirect_neigh(fib->ifindex, &neigh, sizeof(neigh), 0);
 	else
 		pkt->code = bpf_redirect_neigh(fib->ifindex, NULL, 0, 0);
-	verdict = VERDICT_TO_NEXT_HOP;
-out:
-	return verdict;
+	return VERDICT_TO_NEXT_HOP;
 }
 
 #endif

@@ -117,13 +117,14 @@ out:
 
 /* Which end began a connection that is picked up in its middle is not known: it must be allowed both ways
  * round, or one that was cut would live on by the other end's next packet (P17). */
-static __always_inline enum verdict judge_reversed(struct packet *pkt, const struct parties *who)
+static __always_inline enum verdict judge_reversed(struct packet *pkt, const struct parties *who,
+						   const struct flow_key *original)
 {
 	__u32 src_identity = pkt->src_identity, dst_identity = pkt->dst_identity, rule = pkt->rule;
 	__u8 audited = pkt->flags & PACKET_AUDITED;
 	struct parties reversed = {
-		.dst = pkt->key.saddr,
-		.port = pkt->key.sport,
+		.dst = original->saddr,
+		.port = original->sport,
 		.net = who->net,
 		.src_endpoint = who->dst_endpoint,
 		.proto = who->proto,
@@ -160,7 +161,7 @@ __weak __noinline int policy(struct packet *pkt, struct connection *conn)
 	who.by_service = !!(conn->flags & FLOW_SERVICE);
 	verdict = judge(pkt, &who);
 	if (verdict == VERDICT_NEXT && pkt->key.proto == IPPROTO_TCP && pkt->flags & PACKET_MIDSTREAM)
-		verdict = judge_reversed(pkt, &who);
+		verdict = judge_reversed(pkt, &who, &pkt->key);
 	conn->src_epoch = who.src_epoch;
 	conn->dst_epoch = who.dst_epoch;
 	conn->dst_flags = who.dst_flags;

@@ -18,7 +18,7 @@ static __always_inline void packet_reverse(struct packet *pkt)
 	pkt->src_endpoint = pkt->dst_endpoint;
 	pkt->dst_identity = identity;
 	pkt->dst_endpoint = endpoint;
-	pkt->flags |= PACKET_REVERSED;
+	pkt->flags ^= PACKET_REVERSED;
 }
 
 /* The flags are everybody's: left alone where nothing changes. */
@@ -56,6 +56,8 @@ static __always_inline enum verdict judge_again(struct packet *pkt, struct flow 
 		pkt->backend_port = who.port;
 	}
 	verdict = judge(pkt, &who);
+	if (verdict == VERDICT_NEXT && flow->flags & FLOW_PICKED_UP)
+		verdict = judge_reversed(pkt, &who, original);
 	if (is_reply)
 		packet_reverse(pkt);
 	if (verdict != VERDICT_NEXT)
@@ -82,8 +84,27 @@ static __always_inline bool flow_has_moved(const struct flow *flow, const struct
 	return flow->dst_endpoint != (flow->flags & FLOW_IS_REPLY ? pkt->src_endpoint : pkt->dst_endpoint);
 }
 
-/* A connection that is denied now is cut (P17). What was a removed pod's is nobody's: whoever has its address
- * now begins anew. */
+/* The other end is to hear of it too, and only this pair can tell: nobody else knows which backend the address of
+ * the service stands for. It stays as a closed one that was never allowed, so that whoever sends is judged, denied
+ * and told. */
+static __always_inline bool tells_both_ends(const struct flow *flow, const struct packet *pkt)
+{
+	return pkt->flags & PACKET_TELL && pkt->key.proto == IPPROTO_TCP && flow->flags & FLOW_TRANSLATED &&
+	       !flow_has_moved(flow, pkt);
+}
+
+/* A connection that is denied now is cut (P17). */
+static __always_inline void cut(struct flow *flow, struct flow *peer, const struct packet *pkt)
+{
+	if (!tells_both_ends(flow, pkt)) {
+		pair_remove(flow->slot);
+		return;
+	}
+	flow->state = peer->state = FLOW_CLOSED;
+	flow->last_seen = tick_now(); /* from now on it expires */
+}
+
+/* What was a removed pod's is nobody's: whoever has its address now begins anew. */
 __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 {
 	struct flow *flow, *peer;
@@ -97,7 +118,7 @@ __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!flow_enters_here(flow, pkt, ctx->ifindex)) {
 		if (!flow_is_orphaned(flow))
 			return drop(pkt, DROP_SPOOFED);
-		pair_remove(flow->slot);
+		forget_flow(pkt, flow->slot);
 		return VERDICT_NEXT;
 	}
 	pkt->service = flow->service;
@@ -107,8 +128,10 @@ __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!peer)
 		return VERDICT_NEXT; /* track removes half pairs */
 	verdict = judge_again(pkt, flow, peer);
-	if (verdict != VERDICT_NEXT || flow_has_moved(flow, pkt))
-		pair_remove(flow->slot);
+	if (verdict != VERDICT_NEXT)
+		cut(flow, peer, pkt);
+	else if (flow_has_moved(flow, pkt))
+		forget_flow(pkt, flow->slot);
 	return verdict;
 }
 

@@ -64,6 +64,20 @@ __weak __noinline int pair_remove(__u32 index)
 	return 1;
 }
 
+/* Removes the pair that the packet was of: what was read of it says nothing of what the packet may begin. */
+static __always_inline void forget_flow(struct packet *pkt, __u32 slot)
+{
+	pair_remove(slot);
+	pkt->flags &= ~(PACKET_AUDITED | PACKET_REVERSED);
+	pkt->reason = DROP_NONE;
+	pkt->src_identity = pkt->dst_identity = 0;
+	pkt->src_endpoint = pkt->dst_endpoint = 0;
+	pkt->rule = 0;
+	pkt->service = 0;
+	__builtin_memset(&pkt->backend, 0, sizeof(pkt->backend));
+	pkt->backend_port = 0;
+}
+
 /* How ready a pair is to go: the lower the sooner, SPARED never. Class before age; idle UDP and echo come
  * last, the longest idle first. */
 enum { SPARED = 0xffffffff };

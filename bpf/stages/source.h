@@ -9,13 +9,7 @@
 
 static __always_inline void source_is(struct packet *pkt, struct connection *conn, const struct party *party)
 {
-	/* What readmit may have read of a flow that is gone by now says nothing of the new one. */
 	pkt->src_endpoint = party->endpoint;
-	pkt->service = 0;
-	pkt->rule = 0;
-	__builtin_memset(&pkt->backend, 0, sizeof(pkt->backend));
-	pkt->backend_port = 0;
-	pkt->flags &= ~(PACKET_AUDITED | PACKET_REVERSED);
 	pkt->src_identity = party->identity;
 	conn->src_flags = party->flags;
 }

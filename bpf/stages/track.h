@@ -67,9 +67,7 @@ __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 	peer = bpf_map_lookup_elem(&flows, &flow->peer);
 	if (!peer || flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
 	    (flow_may_join(flow, pkt) && joins_service(pkt, flow->service))) {
-		pair_remove(flow->slot);
-		/* What was judged is gone with it. */
-		pkt->flags &= ~(PACKET_AUDITED | PACKET_REVERSED);
+		forget_flow(pkt, flow->slot);
 		return VERDICT_NEXT;
 	}
 	flow_advance(flow, peer, pkt);

@@ -4,29 +4,14 @@
 
 #include "bpf/connection.h"
 #include "bpf/lib/host_socket.h"
+#include "bpf/stages/clash.h"
 #include "bpf/stages/frontend.h"
-#include "bpf/stages/slots.h"
 #include "bpf/verdict.h"
 
 /* Frames for other machines, broadcasts and multicasts of the link are not ours to route. */
 static __always_inline enum verdict addressed_to_us(struct __sk_buff *ctx, struct packet *pkt)
 {
 	return ctx->pkt_type ? pass(pkt) : VERDICT_NEXT; /* PACKET_HOST is 0 */
-}
-
-/* A connection to the host itself that begins with the tuple of one that has ended, and was to a service: its answers
- * are not that service's. */
-static __always_inline void forget_ended(const struct packet *pkt)
-{
-	struct flow_key reply;
-	struct flow *flow;
-
-	if (!packet_is_tcp_syn(pkt))
-		return;
-	key_reverse(&reply, &pkt->key);
-	flow = bpf_map_lookup_elem(&flows, &reply);
-	if (flow && flow->flags & FLOW_IS_REPLY && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING))
-		pair_remove(flow->slot);
 }
 
 /* An unknown flow from the wire: for a pod here or for a service, or else the stack's. */
@@ -45,10 +30,8 @@ __weak __noinline int for_us(struct __sk_buff *ctx, struct packet *pkt)
 			return pass(pkt);
 		return VERDICT_NEXT;
 	}
-	if (info) {
-		forget_ended(pkt);
-		return pass(pkt);
-	}
+	if (info)
+		return info->flags & ADDRESS_LOCAL_NODE && clashes_with_flow(pkt) ? VERDICT_NEXT : pass(pkt);
 	/* A service range that is routed to us: what no service has is dropped or refused there. */
 	cidr = cidr_find(&pkt->key.daddr, pkt->key.net);
 	if (cidr && cidr->flags & CIDR_SERVICE)

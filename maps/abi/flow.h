@@ -25,7 +25,7 @@ ABI_ASSERT(sizeof(struct flow_key) == 40, "flow_key");
 enum flow_state {
 	FLOW_NEW = 0,         /* only the original direction was seen */
 	FLOW_REPLIED = 1,     /* TCP: SYN-ACK seen, the handshake's last ACK not yet */
-	FLOW_CLOSED = 2,      /* TCP: RST, or FIN from both sides */
+	FLOW_CLOSED = 2,      /* TCP: RST, FIN from both sides, or cut by policy and told */
 	FLOW_CLOSING = 3,     /* TCP: FIN from one side */
 	FLOW_ESTABLISHED = 4, /* both directions seen */
 	FLOW_STATES
@@ -46,6 +46,7 @@ enum flow_flags {
 	FLOW_SERVICE = 1 << 4,     /* V:vp was translated to a backend */
 	FLOW_HAIRPIN = 1 << 5,     /* a pod that reaches itself */
 	FLOW_AUDITED = 1 << 6,     /* lives by audit mode alone: `rule` would have denied it */
+	FLOW_PICKED_UP = 1 << 7,   /* TCP: its beginning was not seen, either end may be the client */
 };
 
 struct flow {

@@ -255,14 +255,111 @@ TEST_P(Host, AConnectionThatEndedDoesNotTakeTheAnswersOfTheNextOne) {
                           Tcp{.sport = kClientPort, .dport = port, .flags = flags});
   };
   EXPECT_EQ(arrives(kNodePort, SYN).flow_delta, 2);
-  EXPECT_EQ(arrives(9090, SYN).flow_delta, 0) << "one that is alive is not touched";
   arrives(kNodePort, RST);
   const auto next = arrives(9090, SYN);
   EXPECT_THAT(next, HasVerdict(VERDICT_PASS));
   EXPECT_EQ(next.flow_delta, -2);
 }
 
+/// A client that uses one port of its own towards a node port and towards the process of this node behind it.
+class HostClash : public Host {
+ protected:
+  static constexpr uint16_t kProcess = 9090;
+  void serve(uint8_t proto) {
+    node().reset();
+    node().add_service({.address = who().any,
+                        .port = kNodePort,
+                        .proto = proto,
+                        .backends = {{who().node1, kProcess}},
+                        .flags = FRONTEND_NODE_PORT,
+                        .scope = SCOPE_ANY_LOCAL});
+  }
+  static Packet segment(const Packet& header, uint8_t proto, uint16_t sport, uint16_t dport, uint8_t flags) {
+    return proto == 6 ? header / Tcp{.sport = sport, .dport = dport, .flags = flags}
+                      : header / Udp{.sport = sport, .dport = dport};
+  }
+  static uint16_t source(const Outcome& run) {
+    const auto* tcp = run.packet.find<Tcp>();
+    return tcp ? tcp->sport : run.packet.at<Udp>().sport;
+  }
+  static uint16_t destination(const Outcome& run) {
+    const auto* tcp = run.packet.find<Tcp>();
+    return tcp ? tcp->dport : run.packet.at<Udp>().dport;
+  }
+  Outcome arrives(uint8_t proto, uint16_t port, uint8_t flags = SYN) {
+    return node().run(
+        HOOK_from_uplink, "uplink",
+        from_wire() / segment(header(who().outside, who().node1), proto, kClientPort, port, flags));
+  }
+  Outcome process_answers(uint8_t proto, uint16_t to) {
+    return to_uplink(segment(header(who().node1, who().outside), proto, kProcess, to, SYN | ACK));
+  }
+};
+
+TEST_P(HostClash, BothAreAnsweredWhereTheServiceIsFirst) {
+  for (const uint8_t proto : {6, 17}) {
+    SCOPED_TRACE(int{proto});
+    serve(proto);
+    EXPECT_EQ(source(arrives(proto, kNodePort)), kClientPort);
+    const auto direct = arrives(proto, kProcess);
+    EXPECT_THAT(direct, HasVerdict(VERDICT_TO_HOST));
+    EXPECT_EQ(destination(direct), kProcess);
+    const uint16_t moved = source(direct);
+    EXPECT_NE(moved, kClientPort);
+    EXPECT_EQ(source(arrives(proto, kProcess, ACK)), moved);
+    const auto to_direct = process_answers(proto, moved);
+    EXPECT_EQ(source(to_direct), kProcess);
+    EXPECT_EQ(destination(to_direct), kClientPort);
+    const auto to_service = process_answers(proto, kClientPort);
+    EXPECT_EQ(source(to_service), kNodePort);
+    EXPECT_EQ(destination(to_service), kClientPort);
+  }
+}
+
+TEST_P(HostClash, BothAreAnsweredWhereTheProcessIsFirst) {
+  for (const uint8_t proto : {6, 17}) {
+    SCOPED_TRACE(int{proto});
+    serve(proto);
+    const Netns::Inside inside(node().netns());
+    const Fd socket = connected_socket(who(), proto == 6, kProcess, who().outside, kClientPort);
+    ASSERT_TRUE(socket) << strerror(errno);
+    const auto service = arrives(proto, kNodePort);
+    EXPECT_THAT(service, HasVerdict(VERDICT_TO_HOST));
+    const uint16_t moved = source(service);
+    EXPECT_NE(moved, kClientPort);
+    const auto to_service = process_answers(proto, moved);
+    EXPECT_EQ(source(to_service), kNodePort);
+    EXPECT_EQ(destination(to_service), kClientPort);
+    EXPECT_THAT(process_answers(proto, kClientPort), HasVerdict(VERDICT_PASS));
+  }
+}
+
+// A half closed connection may carry most of its data still.
+TEST_P(HostClash, AHalfClosedConnectionLives) {
+  serve(6);
+  arrives(6, kNodePort);
+  arrives(6, kNodePort, FIN | ACK);
+  EXPECT_NE(source(arrives(6, kProcess)), kClientPort);
+  EXPECT_EQ(source(process_answers(6, kClientPort)), kNodePort);
+}
+
+TEST_P(HostClash, OnLoopbackToo) {
+  serve(6);
+  const auto sends = [&](uint16_t from, uint16_t to, uint8_t flags) {
+    return node().run(HOOK_from_host, "lo",
+                      Eth{} / segment(header(who().node1, who().node1), 6, from, to, flags));
+  };
+  EXPECT_EQ(source(sends(kClientPort, kNodePort, SYN)), kClientPort);
+  const uint16_t moved = source(sends(kClientPort, kProcess, SYN));
+  EXPECT_NE(moved, kClientPort);
+  const auto to_direct = sends(kProcess, moved, SYN | ACK);
+  EXPECT_EQ(source(to_direct), kProcess);
+  EXPECT_EQ(destination(to_direct), kClientPort);
+  EXPECT_EQ(source(sends(kProcess, kClientPort, SYN | ACK)), kNodePort);
+}
+
 INSTANTIATE_FAMILIES(Host);
+INSTANTIATE_FAMILIES(HostClash);
 
 }  // namespace
 }  // namespace bpfnet::test

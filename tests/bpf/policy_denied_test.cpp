@@ -3,6 +3,7 @@
 // 1/1).
 #include <linux/pkt_cls.h>
 
+#include "maps/convert.h"
 #include "tests/bpf/traversal.h"
 
 namespace bpfnet::test {
@@ -155,6 +156,96 @@ TEST_P(PolicyDenied, BothEndsOfACutConnectionAreReset) {
                Tcp{.sport = kClientPort, .dport = kServerPort, .flags = RST, .seq = 105, .window = 0}));
 }
 
+/// A client of a service whose one backend is pod 2.
+class PolicyDeniedByService : public PolicyDenied {
+ protected:
+  Outcome client_says(uint8_t flags) {
+    return pod_sends(one(), 1,
+                     header(who().client, who().vip) /
+                         Tcp{.sport = kClientPort, .dport = 80, .flags = flags, .seq = 100, .ack = 5001});
+  }
+  Outcome backend_says(uint8_t flags) {
+    return pod_sends(
+        one(), 2,
+        header(who().server, who().client) /
+            Tcp{.sport = kServerPort, .dport = kClientPort, .flags = flags, .seq = 5001, .ack = 105});
+  }
+  void connect() {
+    one().reset();
+    one().add_service({.address = who().vip, .port = 80, .backends = {{who().server, kServerPort}}});
+    client_says(SYN);
+    backend_says(SYN | ACK);
+    ASSERT_THAT(client_says(ACK), HasVerdict(VERDICT_TO_ENDPOINT));
+  }
+  void expect_client_is_reset(const Outcome& run) {
+    EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+    EXPECT_EQ(maps::from_abi(run.event.value().backend), who().server);
+    EXPECT_THAT(reset(run),
+                IsPacket(header(who().vip, who().client) /
+                         Tcp{.sport = 80, .dport = kClientPort, .flags = RST, .seq = 5001, .window = 0}));
+  }
+  void expect_backend_is_reset(const Outcome& run) {
+    EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+    EXPECT_EQ(run.event.value().flags, EVENT_REVERSED);
+    EXPECT_THAT(
+        reset(run),
+        IsPacket(header(who().client, who().server) /
+                 Tcp{.sport = kClientPort, .dport = kServerPort, .flags = RST, .seq = 105, .window = 0}));
+  }
+  uint8_t state() { return one().find_flow(key(who().client, kClientPort, who().vip, 80, 6)).value().state; }
+};
+
+// P17: only the pair knows which backend the service's address stands for: it stays until both have heard.
+TEST_P(PolicyDeniedByService, BothEndsOfACutConnectionAreResetWhoeverSendsFirst) {
+  for (const bool backend_first : {true, false}) {
+    SCOPED_TRACE(backend_first);
+    connect();
+    deny_ingress(one(), 2);
+    if (backend_first) expect_backend_is_reset(backend_says(ACK));
+    expect_client_is_reset(client_says(ACK));
+    expect_backend_is_reset(backend_says(ACK));
+    EXPECT_EQ(state(), FLOW_CLOSED) << "it expires, and may be evicted";
+    EXPECT_EQ(client_says(RST).code, TC_ACT_SHOT);
+  }
+}
+
+TEST_P(PolicyDeniedByService, ACutConnectionIsNoObstacleToTheNext) {
+  connect();
+  deny_ingress(one(), 2);
+  backend_says(ACK);
+  const auto refused = client_says(SYN);
+  EXPECT_EQ(refused.packet.at<Tcp>().flags, RST | ACK);
+  EXPECT_EQ(refused.flow_delta, 0);
+  change(one(), 2, [](auto& record) { record.ingress_set = POLICY_SET_ALLOW_ALL; });
+  EXPECT_THAT(client_says(SYN), HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_EQ(state(), FLOW_NEW);
+}
+
+// A reset tells the one end that sent it; the other has still to hear.
+TEST_P(PolicyDeniedByService, ADeniedResetIsNotTheLastWord) {
+  connect();
+  deny_ingress(one(), 2);
+  EXPECT_EQ(client_says(RST).code, TC_ACT_SHOT);
+  expect_backend_is_reset(backend_says(ACK));
+}
+
+// The address of a backend that is gone may be another pod's by now.
+TEST_P(PolicyDeniedByService, WhatWasAnotherPodsIsNotKept) {
+  connect();
+  one().change_pod(2, [](auto& record) { record.ifindex = 0, ++record.epoch; });
+  one().add_pod({.index = 3, .addresses = {who().server}, .identity = 1009});
+  deny_ingress(one(), 3);
+  EXPECT_EQ(client_says(ACK).flow_delta, -2);
+}
+
+TEST_P(PolicyDeniedByService, SilenceKeepsNothing) {
+  connect();
+  deny_ingress(one(), 2, 0);
+  const auto run = client_says(ACK);
+  EXPECT_EQ(run.code, TC_ACT_SHOT);
+  EXPECT_EQ(run.flow_delta, -2);
+}
+
 TEST_P(PolicyDenied, AnUdpFlowThatIsCutIsToldByIcmp) {
   client_sends(datagram_);
   deny_egress(one(), 1);
@@ -194,6 +285,7 @@ TEST_P(PolicyDenied, WhatIsAllowedMeetsNoAnswer) {
 }
 
 INSTANTIATE_FAMILIES(PolicyDenied);
+INSTANTIATE_FAMILIES(PolicyDeniedByService);
 
 }  // namespace
 }  // namespace bpfnet::test

@@ -158,6 +158,31 @@ TEST_P(Policy, TheOtherEndOfACutConnectionIsDeniedByTheSameRule) {
   EXPECT_EQ(run.event.value().src_endpoint, 2);
 }
 
+// P17: the flow table was lost, and the server's packet is the first of the connection that is seen again. A
+// change that denies the client cuts it nevertheless, whoever sends next.
+TEST_P(Policy, AConnectionPickedUpInItsMiddleIsJudgedBothWaysRoundAgain) {
+  const Packet server_ack{Tcp{.sport = kServerPort, .dport = kClientPort, .flags = ACK}};
+  for (const bool by_server : {true, false}) {
+    SCOPED_TRACE(by_server);
+    node().reset();
+    EXPECT_THAT(answer(server_ack), HasVerdict(VERDICT_TO_ENDPOINT));
+    EXPECT_THAT(send(who().server, ack_), HasVerdict(VERDICT_TO_ENDPOINT));
+    isolate_ingress(2, kSet);
+    node().add_policy(kSet, kClientIdentity, 6, kServerPort, 16, 5);
+    EXPECT_THAT(answer(server_ack), HasVerdict(VERDICT_TO_ENDPOINT)) << "allowed still";
+    EXPECT_THAT(send(who().server, ack_), HasVerdict(VERDICT_TO_ENDPOINT));
+    isolate_ingress(2, kSet + 1);
+    node().add_policy(kSet + 1, kClientIdentity, 6, kServerPort, 16, 6, POLICY_DENY);
+    const auto run = by_server ? answer(server_ack) : send(who().server, ack_);
+    EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));
+    EXPECT_EQ(run.flow_delta, -2);
+    EXPECT_EQ(run.event.value().rule, 6U);
+    EXPECT_EQ(run.event.value().flags, by_server ? EVENT_REVERSED : 0);
+    EXPECT_EQ(run.event.value().src_endpoint, by_server ? 2 : 1);
+    EXPECT_EQ(run.event.value().dst_endpoint, by_server ? 1 : 2);
+  }
+}
+
 TEST_P(Policy, ChangeThatStillAllowsLosesNothing) {
   send(who().server, syn_);
   isolate_ingress(2, kSet);

@@ -180,6 +180,38 @@ TEST_P(ServiceErrors, TooBigForTheBackendsDevice) {
   EXPECT_EQ(quoted.at<Udp>().dport, 80);
 }
 
+/// A route to one client that takes smaller packets only, while it lives. Forwarding heeds none but a locked
+/// MTU.
+class NarrowRoute {
+ public:
+  NarrowRoute(Node& node, const Address& to, const Address& gateway, int mtu)
+      : node_(node), route_(to.to_string() + " via " + gateway.to_string() + " dev uplink") {
+    must(node_.netns().ip_batch("route add " + route_ + " mtu lock " + std::to_string(mtu) + "\n"));
+  }
+  ~NarrowRoute() { EXPECT_TRUE(node_.netns().ip_batch("route del " + route_ + "\n")); }
+  NarrowRoute(const NarrowRoute&) = delete;
+  NarrowRoute& operator=(const NarrowRoute&) = delete;
+
+ private:
+  Node& node_;
+  std::string route_;
+};
+
+// Also the first answer, whose way back was not known before.
+TEST_P(ServiceErrors, TheFirstAnswerIsTooBigForTheWayToTheClient) {
+  serve(who().server, 17);
+  const Address far = pick("203.0.113.66", "2001:db8:66::66");
+  const NarrowRoute route(one(), far, who().gateway, 1300);
+  wire_brings(one(), header(far, who().node1) / probe(17));
+  const Packet answer =
+      header(who().server, far) / Udp{.sport = kServerPort, .dport = 9} / Payload::of_size(1400);
+  const auto told = pod_sends(one(), 2, answer);
+  EXPECT_EQ(told.reason(), DROP_TOO_BIG);
+  EXPECT_THAT(told, too_big());
+  EXPECT_EQ(destination(told), who().server);
+  EXPECT_EQ(inside(told).at<Udp>().sport, kServerPort) << "as the backend sent it";
+}
+
 // The port that a host backend does not serve.
 TEST_P(ServiceErrors, PortUnreachableOfARemoteBackendReachesTheClientAsTheService) {
   serve(who().remote, 17);

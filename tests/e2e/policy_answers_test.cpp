@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <linux/errqueue.h>
+#include <poll.h>
 
 #include <nlohmann/json.hpp>
 
@@ -92,6 +93,67 @@ TEST_P(PolicyAnswers, ALiveConnectionThatIsCutIsReset) {
   }
   cluster().apply("policy", deny_ingress("told", "told-a"));
   for (auto* client : {&near, &far}) EXPECT_TRUE(failed_with((*client)->echo("after"), ECONNRESET));
+  remove_told();
+}
+
+/// A connection through a service, held at both ends: either can be the one that sends next.
+struct Held {
+  Fd client;
+  Fd server;
+
+  Held(const Netns& from, const HostPort& to, const Netns& at, const HostPort& listens) {
+    const int domain = to.address.is_ipv4() ? AF_INET : AF_INET6;
+    const auto make = [domain] { return Fd(::socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0)); };
+    const Fd listener = at.in(make);
+    client = from.in(make);
+    sockaddr_storage name{};
+    const int on = 1;
+    ::setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    socklen_t length = to_sockaddr(listens, name);
+    if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&name), length) != 0 ||
+        ::listen(listener.get(), 1) != 0)
+      throw std::runtime_error(fmt::format("listen {}: {}", listens.to_string(), errno_name(errno)));
+    length = to_sockaddr(to, name);
+    if (::connect(client.get(), reinterpret_cast<sockaddr*>(&name), length) != 0)
+      throw std::runtime_error(fmt::format("connect {}: {}", to.to_string(), errno_name(errno)));
+    server = Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  }
+  /// One byte from here to there.
+  static bool carries(const Fd& from, const Fd& to) {
+    char byte = 'x';
+    return ::send(from.get(), &byte, 1, MSG_NOSIGNAL) == 1 &&
+           wait_for(to.get(), POLLIN, milliseconds(10000)) && ::recv(to.get(), &byte, 1, 0) == 1;
+  }
+  /// Sends, and gives the error that ends the connection; nobody answers with data.
+  static int told(const Fd& end) {
+    char byte = 'x';
+    if (::send(end.get(), &byte, 1, MSG_NOSIGNAL) != 1) return errno;
+    if (!wait_for(end.get(), POLLIN, milliseconds(10000))) return ETIMEDOUT;
+    return ::recv(end.get(), &byte, 1, 0) < 0 ? errno : 0;
+  }
+};
+
+// P17: a client of a service, whose backend sends first after the cut, hears of it too. From outside: such a
+// connection is translated by packets, on the backend's node and, masqueraded, on another.
+TEST_P(PolicyAnswers, BothEndsOfACutServiceConnectionHearWhoeverSendsFirst) {
+  constexpr uint16_t kPort = 9292;
+  add_told();
+  auto service = echo_service("told", 50, {cluster().backend("told-a")}, 30050);
+  service.ports.at(0).target = kPort;
+  cluster().apply("answers", service.yaml());
+  for (Node* node : {&node_a(), &node_b()}) {
+    for (const bool server_first : {true, false}) {
+      SCOPED_TRACE(
+          fmt::format("by {}, the {} sends first", node->name(), server_first ? "server" : "client"));
+      const Held held(network().client().netns(), {node->ip(family()), 30050}, pod("told-a").netns(),
+                      {pod("told-a").ip(family()), kPort});
+      ASSERT_TRUE(Held::carries(held.client, held.server) && Held::carries(held.server, held.client));
+      cluster().apply("policy", deny_ingress("told", "told-a"));
+      EXPECT_EQ(Held::told(server_first ? held.server : held.client), ECONNRESET);
+      EXPECT_EQ(Held::told(server_first ? held.client : held.server), ECONNRESET);
+      cluster().remove("policy");
+    }
+  }
   remove_told();
 }
 

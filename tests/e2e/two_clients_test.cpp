@@ -84,6 +84,62 @@ TEST_P(TwoClients, FixedPortsThroughTheServiceAndDirectly) {
     EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
 }
 
+/// A node port whose backend is a process of node-a's own network.
+class ServiceAndProcess : public TwoClients {
+ protected:
+  static constexpr uint16_t kProcess = 9095;
+  void SetUp() override {
+    auto service = open_service(
+        "process", kNumber + 1,
+        {{.ips = {node(0).ip(Family::kIpv4), node(0).ip(Family::kIpv6)}, .node = node(0).name()}});
+    for (auto& port : service.ports) port.target = kProcess;
+    cluster().apply("process", service.yaml());
+  }
+  void TearDown() override {
+    cluster().remove("process");
+    TwoClients::TearDown();
+  }
+  /// The node port and the process itself, in either order.
+  static std::vector<HostPort> ways(bool service_first) {
+    std::vector<HostPort> ways = {{node(0).ip(family()), node_port(kNumber + 1)},
+                                  {node(0).ip(family()), kProcess}};
+    if (!service_first) std::swap(ways[0], ways[1]);
+    return ways;
+  }
+  const EchoServer process_{node(0).netns(), "process", kProcess};
+};
+
+TEST_P(ServiceAndProcess, OneSourcePortReachesBothByTcp) {
+  std::vector<TcpClient> connections;
+  for (uint16_t port = 47000; port < 47000 + kConnections; port++) {
+    for (const auto& to : ways(port % 2 == 0)) {
+      auto client =
+          TcpClient::connect(network().client().netns(), to, {.source_port = port, .timeout = kPatience});
+      ASSERT_TRUE(worked(client)) << port << " " << to.to_string();
+      connections.push_back(std::move(*client));
+    }
+  }
+  for (size_t i = 0; i < connections.size(); i++)
+    ASSERT_TRUE(worked(connections[i].send(fmt::format("{:08}", i))));
+  for (size_t i = 0; i < connections.size(); i++)
+    EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
+}
+
+TEST_P(ServiceAndProcess, OneSourcePortReachesBothByUdp) {
+  for (uint16_t port = 47000; port < 47000 + kConnections; port++) {
+    std::vector<UdpClient> sockets;
+    for (const auto& to : ways(port % 2 == 0)) {
+      auto client =
+          UdpClient::open(network().client().netns(), to, {.source_port = port, .timeout = kPatience});
+      ASSERT_TRUE(worked(client));
+      sockets.push_back(std::move(*client));
+    }
+    for (size_t turn = 0; turn < 2; turn++)
+      for (auto& socket : sockets) EXPECT_TRUE(worked(socket.request("question"))) << port;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(E2e, ServiceAndProcess, testing::ValuesIn(kFamilies), family_name);
 INSTANTIATE_TEST_SUITE_P(E2e, TwoClients, testing::ValuesIn(kFamilies), family_name);
 
 }  // namespace

@@ -153,12 +153,13 @@ Model::Judgement Model::judge(const Tuple& original, const Tuple& reply, bool by
   return judgement;
 }
 
-/// Of a first packet. Which end began a connection that is picked up in its middle cannot be known: it must
-/// be allowed both ways round, or one that was cut would live on by its other end (P17).
-Model::Judgement Model::judge_both_ways(const Arrival& arrival, const Tuple& plain, bool by_service) const {
-  const Judgement first = judge(arrival.tuple, plain, by_service);
-  if (first.denies() || arrival.tuple.proto != IPPROTO_TCP || !is_midstream(arrival)) return first;
-  Judgement second = judge(plain, arrival.tuple, false);
+/// Which end began a connection that was picked up in its middle cannot be known: it must be allowed both
+/// ways round, or one that was cut would live on by its other end (P17).
+Model::Judgement Model::judge_both_ways(const Tuple& original, const Tuple& plain, bool by_service,
+                                        bool picked_up) const {
+  const Judgement first = judge(original, plain, by_service);
+  if (first.denies() || !picked_up) return first;
+  Judgement second = judge(plain, original, false);
   second.reversed = second.denies() || (second.audited && !first.audited);
   return second.reversed ? second : first;
 }
@@ -210,26 +211,34 @@ void Model::advance(Pair& pair, bool is_reply, const Arrival& arrival) {
     pair.state = FLOW_ESTABLISHED;
 }
 
+/// After a change of policy. A TCP connection that is cut and told of stays, closed and never allowed, where
+/// only its pair knows who the other end is: that end is told too.
+Model::Judgement Model::judge_again(Pair& pair, bool is_reply) {
+  const auto epoch = [&](uint32_t pod) { return pod == 0 ? 0 : state.pods.at(pod).epoch; };
+  if (pair.client_epoch == epoch(pair.client) && pair.server_epoch == epoch(pair.server)) return {};
+  Judgement judgement = judge_both_ways(pair.original, pair.reply, pair.service, pair.picked_up);
+  judgement.reversed = judgement.reversed != is_reply;
+  if (!judgement.denies()) {
+    pair.audited = judgement.audited;
+    pair.rule = judgement.rule;
+    pair.client_epoch = epoch(pair.client);
+    pair.server_epoch = epoch(pair.server);
+  } else if (judgement.told && pair.original.proto == IPPROTO_TCP && pair.original != pair.reply.reversed()) {
+    pair.state = FLOW_CLOSED;
+  } else {
+    remove(pair);
+  }
+  return judgement;
+}
+
 std::optional<Decision> Model::known_flow(const Arrival& arrival) {
   const auto found = flows_.find(arrival.tuple);
   if (found == flows_.end()) return {};
   const std::shared_ptr<Pair> pair = found->second;
   const bool is_reply = arrival.tuple == pair->reply;
   if (!enters_here(*pair, is_reply, arrival)) return drop(DROP_SPOOFED);
-  const auto epoch = [&](uint32_t pod) { return pod == 0 ? 0 : state.pods.at(pod).epoch; };
-  Judgement judgement;
-  if (pair->client_epoch != epoch(pair->client) || pair->server_epoch != epoch(pair->server)) {
-    judgement = judge(pair->original, pair->reply, pair->service);
-    judgement.reversed = is_reply;
-    if (judgement.denies()) {
-      remove(*pair);
-      return judgement.decide({}, arrival);
-    }
-    pair->audited = judgement.audited;
-    pair->rule = judgement.rule;
-    pair->client_epoch = epoch(pair->client);
-    pair->server_epoch = epoch(pair->server);
-  }
+  const Judgement judgement = judge_again(*pair, is_reply);
+  if (judgement.denies()) return judgement.decide({}, arrival);
   const bool ended = pair->state == FLOW_CLOSED || pair->state == FLOW_CLOSING;
   // Answers that are still under way arrive; the client's next packet moves the flow.
   const bool stale =
@@ -245,8 +254,20 @@ std::optional<Decision> Model::known_flow(const Arrival& arrival) {
                           arrival);
 }
 
+/// Would a pair take the answers of this new connection to a process of the host? One that has ended is
+/// forgotten.
+bool Model::clashes(const Arrival& arrival) {
+  const auto found = flows_.find(arrival.tuple.reversed());
+  if (is_echo(arrival.tuple) || is_midstream(arrival) || found == flows_.end()) return false;
+  const Pair& pair = *found->second;
+  if (pair.reply != arrival.tuple.reversed()) return false;
+  if (pair.state != FLOW_CLOSED) return true;
+  remove(pair);
+  return false;
+}
+
 /// nullopt: go on.
-std::optional<Decision> Model::check_source(const Arrival& arrival) const {
+std::optional<Decision> Model::check_source(const Arrival& arrival) {
   const Party source = party(arrival.tuple.src);
   const Party destination = party(arrival.tuple.dst);
   const Decision pass{.verdict = VERDICT_PASS, .reason = DROP_NONE, .out = arrival.tuple, .complaint = {}};
@@ -258,7 +279,7 @@ std::optional<Decision> Model::check_source(const Arrival& arrival) const {
       return {};
     case HOOK_from_uplink:
       if (destination.pod == 0 && !service && !destination.service_range &&
-          !concerns_live_address(arrival.tuple))
+          !concerns_live_address(arrival.tuple) && !(destination.own && clashes(arrival)))
         return pass;
       if (source.pod != 0 || source.own) return drop(DROP_SPOOFED);
       return {};
@@ -362,7 +383,8 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
   if (const auto decided = choose(arrival, choices, target, complaint)) return *decided;
   const Tuple plain{target.backend.address, target.backend.port, arrival.tuple.src, arrival.tuple.sport,
                     arrival.tuple.proto};
-  const Judgement judgement = judge_both_ways(arrival, plain, target.service);
+  const bool picked_up = arrival.tuple.proto == IPPROTO_TCP && is_midstream(arrival);
+  const Judgement judgement = judge_both_ways(arrival.tuple, plain, target.service, picked_up);
   if (judgement.denies()) return judgement.decide({}, arrival);
   // An echo reply answers a request that nobody here has seen.
   if (is_echo(arrival.tuple) && is_midstream(arrival)) return drop(DROP_NO_FLOW);
@@ -380,6 +402,7 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
   pair->backend = target.service ? target.backend.id : 0;
   pair->service = target.service;
   pair->audited = judgement.audited;
+  pair->picked_up = picked_up;
   pair->rule = judgement.rule;
   pair->forward = server.pod != 0 ? VERDICT_TO_ENDPOINT : server.own ? VERDICT_TO_HOST : VERDICT_TO_NEXT_HOP;
   const bool host = client.own || arrival.tuple.src.is_loopback();

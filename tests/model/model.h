@@ -127,6 +127,7 @@ struct Pair {
   uint32_t backend = 0;  ///< id, 0: no service
   bool service = false;
   bool audited = false;
+  bool picked_up = false;  ///< which end began it is not known
   uint32_t rule = 0;
   int forward = VERDICT_TO_ENDPOINT;
   int backward = VERDICT_TO_ENDPOINT;
@@ -180,11 +181,14 @@ class Model {
   [[nodiscard]] Says set_says(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const;
   void obey(Judgement& judgement, const Pod& pod, int reason, uint32_t peer, const Tuple& reply) const;
   [[nodiscard]] Judgement judge(const Tuple& original, const Tuple& reply, bool by_service) const;
-  [[nodiscard]] Judgement judge_both_ways(const Arrival& arrival, const Tuple& plain, bool by_service) const;
+  [[nodiscard]] Judgement judge_both_ways(const Tuple& original, const Tuple& plain, bool by_service,
+                                          bool picked_up) const;
+  [[nodiscard]] Judgement judge_again(Pair& pair, bool is_reply);
   [[nodiscard]] bool enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const;
   std::optional<Decision> known_flow(const Arrival& arrival);
   Decision new_flow(const Arrival& arrival, const Choices& choices);
-  std::optional<Decision> check_source(const Arrival& arrival) const;
+  std::optional<Decision> check_source(const Arrival& arrival);
+  bool clashes(const Arrival& arrival);
   std::optional<Decision> choose(const Arrival& arrival, const Choices& choices, Target& target,
                                  std::string& complaint);
   std::optional<Decision> translate(const Arrival& arrival, const Choices& choices, const Target& target,

@@ -109,6 +109,7 @@ std::vector<Backend> Scenario::random_backends() {
   std::vector<Address> hosts = pod_addresses_;
   hosts.push_back(who_.remote);
   hosts.push_back(who_.outside);
+  hosts.push_back(who_.node1);
   std::vector<Backend> backends;
   for (uint64_t count = random(4); count > 0; --count) {
     const Backend backend{pick(hosts), static_cast<uint16_t>(chance(70) ? 8080 : 53), 0};
@@ -264,6 +265,14 @@ Arrival Scenario::continued(const Tuple& tuple) {
   return arrival;
 }
 
+/// The client of a service by itself, to the process of the node that answers under this tuple.
+Arrival Scenario::direct(const Tuple& answer) {
+  static constexpr std::array<uint8_t, 3> kFlags = {test::SYN, test::SYN, test::ACK};
+  Arrival arrival{.hook = HOOK_from_uplink, .tuple = answer.reversed()};
+  if (answer.proto == IPPROTO_TCP) arrival.tcp_flags = pick(kFlags);
+  return arrival;
+}
+
 Arrival Scenario::fresh() {
   const uint8_t echo = who_.v4() ? uint8_t{IPPROTO_ICMP} : uint8_t{IPPROTO_ICMPV6};
   const std::array<uint8_t, 7> protocols = {IPPROTO_TCP, IPPROTO_TCP,  IPPROTO_TCP, IPPROTO_UDP,
@@ -321,7 +330,8 @@ Arrival Scenario::fresh() {
 
 Arrival Scenario::random_arrival() {
   if (model_.flows().empty() || chance(40)) return fresh();
-  return continued(pick(model_.flows()).first);
+  const Tuple& tuple = pick(model_.flows()).first;
+  return tuple.src == who_.node1 && chance(20) ? direct(tuple) : continued(tuple);
 }
 
 test::Packet Scenario::packet_of(const Arrival& arrival) const {

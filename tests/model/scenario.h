@@ -34,6 +34,7 @@ class Scenario {
   void change_something();
   Arrival random_arrival();
   Arrival continued(const Tuple& tuple);
+  Arrival direct(const Tuple& answer);
   Arrival fresh();
   std::string send(const Arrival& arrival);
   [[nodiscard]] test::Packet packet_of(const Arrival& arrival) const;
