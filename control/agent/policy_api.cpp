@@ -125,7 +125,8 @@ Result<std::vector<compile::LiveFlow>> live_flows(const std::string& bpffs) {
                      .proto = key.proto,
                      .net = key.net,
                      .source = entry.src_endpoint,
-                     .destination = entry.dst_endpoint});
+                     .destination = entry.dst_endpoint,
+                     .by_service = (entry.flags & FLOW_SERVICE) != 0});
   }
   return flows;
 }
