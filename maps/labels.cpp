@@ -143,7 +143,8 @@ std::string identity_label(uint32_t identity) {
                   {IDENTITY_HOST, "host"},
                   {IDENTITY_REMOTE_NODE, "remote-node"},
                   {IDENTITY_WORLD, "world"},
-                  {IDENTITY_SELF, "self"}},
+                  {IDENTITY_SELF, "self"},
+                  {IDENTITY_SELF6, "self-ipv6"}},
                  identity);
 }
 

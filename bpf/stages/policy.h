@@ -26,6 +26,12 @@ struct parties {
 	__u8 pad[3];
 };
 
+/* A pod that reaches itself by a service (A11). */
+static __always_inline bool is_self(__u32 peer)
+{
+	return peer == IDENTITY_SELF || peer == IDENTITY_SELF6;
+}
+
 /* Two lookups, no decision: the compiler made the entries disjoint. */
 static __always_inline struct policy_entry *policy_find(__u32 set, __u32 peer, const struct parties *who)
 {
@@ -38,7 +44,7 @@ static __always_inline struct policy_entry *policy_find(__u32 set, __u32 peer, c
 	};
 	struct policy_entry *entry = bpf_map_lookup_elem(&policies, &key);
 
-	if (entry || peer == IDENTITY_SELF)
+	if (entry || is_self(peer))
 		return entry;
 	key.identity = bpf_htonl(IDENTITY_ANY);
 	return bpf_map_lookup_elem(&policies, &key);
@@ -49,7 +55,7 @@ static __always_inline struct policy_entry *policy_find(__u32 set, __u32 peer, c
 static __always_inline enum verdict obey(struct packet *pkt, const struct parties *who, __u32 set, __u32 peer,
 					 __u8 flags, enum drop_reason reason)
 {
-	__u8 verdict = peer == IDENTITY_SELF ? POLICY_ALLOW : POLICY_DENY;
+	__u8 verdict = is_self(peer) && set != POLICY_SET_CLOSED ? POLICY_ALLOW : POLICY_DENY;
 	struct policy_entry *entry;
 	__u32 rule = 0;
 
@@ -83,7 +89,7 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 	struct endpoint *source, *destination;
 	enum verdict verdict;
 	struct party dst;
-	bool itself;
+	__u32 self = 0;
 
 	if (!pkt || !who)
 		return VERDICT_DROP;
@@ -101,14 +107,16 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 	if ((who->src_endpoint && source->state != ENDPOINT_OPEN) ||
 	    (dst.endpoint && destination->state != ENDPOINT_OPEN))
 		return drop(pkt, DROP_ENDPOINT_CLOSED);
-	itself = who->src_endpoint && who->src_endpoint == dst.endpoint;
-	if (itself && !who->by_service)
-		return VERDICT_NEXT; /* P15 */
+	if (who->src_endpoint && who->src_endpoint == dst.endpoint) {
+		if (!who->by_service)
+			return VERDICT_NEXT; /* P15 */
+		self = addr_is_v4(&who->dst) ? IDENTITY_SELF : IDENTITY_SELF6;
+	}
 	if (who->src_endpoint)
-		RUN(obey(pkt, who, source->egress_set, itself ? IDENTITY_SELF : dst.identity, source->flags,
+		RUN(obey(pkt, who, source->egress_set, self ? self : dst.identity, source->flags,
 			 DROP_POLICY_EGRESS));
 	if (dst.endpoint && !who->own_node)
-		RUN(obey(pkt, who, destination->ingress_set, itself ? IDENTITY_SELF : pkt->src_identity,
+		RUN(obey(pkt, who, destination->ingress_set, self ? self : pkt->src_identity,
 			 destination->flags, DROP_POLICY_INGRESS));
 	return VERDICT_NEXT;
 out:

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -10,6 +9,7 @@
 
 #include "control/agent/policy_candidate.h"
 #include "control/agent/policy_diff_view.h"
+#include "control/compile/occupants.h"
 #include "control/compile/policy_show.h"
 #include "maps/convert.h"
 #include "maps/maps.h"
@@ -41,19 +41,9 @@ bool is_called(const model::Pod& pod, const std::string& name) {
   return name.find('/') == std::string::npos ? pod.name.name == name : pod.name.to_string() == name;
 }
 
-/// Lowest first: a terminating pod yields its address.
-int rank(const model::Pod& pod) {
-  if (pod.deleting) return 2;
-  return pod.phase == model::PodPhase::kRunning ? 0 : 1;
-}
-
-/// The pod whose address it is: the running one of several, as the compiler takes it.
+/// The pod whose address it is, as the compiler takes it.
 ordered_json pods_at(const model::ClusterState& state, const Address& address) {
-  const model::Pod* holder = nullptr;
-  for (const auto& [name, pod] : state.pods) {
-    if (pod.host_network || pod.finished() || std::ranges::find(pod.ips, address) == pod.ips.end()) continue;
-    if (!holder || rank(pod) < rank(*holder)) holder = &pod;
-  }
+  const model::Pod* holder = compile::pod_at(address, state);
   return holder ? ordered_json::array({to_json(*holder)}) : ordered_json::array();
 }
 
@@ -135,7 +125,8 @@ Result<std::vector<compile::LiveFlow>> live_flows(const std::string& bpffs) {
                      .proto = key.proto,
                      .net = key.net,
                      .source = entry.src_endpoint,
-                     .destination = entry.dst_endpoint});
+                     .destination = entry.dst_endpoint,
+                     .by_service = (entry.flags & FLOW_SERVICE) != 0});
   }
   return flows;
 }

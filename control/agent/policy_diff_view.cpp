@@ -17,6 +17,8 @@ namespace {
 using compile::Direction;
 using nlohmann::ordered_json;
 
+constexpr const char* kItself = "itself by a service";
+
 class Names {
  public:
   explicit Names(const DiffInput& input) : input_(input) {
@@ -49,6 +51,8 @@ class Names {
 
  private:
   static std::string identity(const compile::PolicyImage& image, uint32_t id) {
+    if (compile::is_self(id))
+      return fmt::format("{} over {}", kItself, id == IDENTITY_SELF ? "IPv4" : "IPv6");
     const auto known = image.identities.find(id);
     return known == image.identities.end() ? fmt::format("identity {}", id)
                                            : compile::short_identity(known->second);
@@ -59,13 +63,14 @@ class Names {
   std::map<uint16_t, std::string> endpoints_;
 };
 
-std::string reason(const compile::PolicyImage& image, uint16_t endpoint, const compile::Question& question,
-                   const compile::PolicyVerdict& verdict) {
-  if (!compile::passes(verdict)) return compile::denial_text(image, endpoint, question, verdict.rule);
-  const std::string rule = compile::rule_text(image, verdict.rule);
-  const std::string audited = verdict.verdict == POLICY_AUDIT ? "audit mode, else denied" : "";
-  if (!audited.empty()) return rule.empty() ? audited : audited + " by " + rule;
-  return rule.empty() ? "no policy denies it" : "allowed by " + rule;
+/// Of all the peers and ports of a change: what is nearest to each is not told here.
+std::string reason(const compile::PolicyImage& image, const compile::VerdictChange& change) {
+  if (change.after.verdict == POLICY_ALLOW) {
+    const std::string rule = compile::rule_text(image, change.after.rule);
+    return rule.empty() ? "no policy denies it" : "allowed by " + rule;
+  }
+  const std::string denial = compile::denial_text(image, change.endpoint, change.direction, change.after);
+  return compile::passes(change.after) ? "let through by audit mode, else " + denial : denial;
 }
 
 ordered_json broken_view(const DiffInput& input, const Names& names, const compile::BrokenFlow& broken) {
@@ -82,40 +87,29 @@ ordered_json broken_view(const DiffInput& input, const Names& names, const compi
           {"destination_port", flow.backend_port},
           {"direction", compile::to_string(broken.direction)},
           {"pod", names.endpoint(endpoint)},
-          {"reason", reason(input.after, endpoint, question, broken.after.verdict)},
+          {"reason", compile::denial_text(input.after, endpoint, question, broken.after.verdict)},
           {"rule_text", compile::rule_text(input.after, broken.after.verdict.rule)}};
 }
 
-std::string closing_reason(const compile::PolicyImage& image, const compile::VerdictChange& change) {
-  const std::string rule = compile::rule_text(image, change.after.rule);
-  if (!rule.empty()) return "denied by " + rule;
-  const auto policy = image.endpoints.find(change.endpoint);
-  if (policy == image.endpoints.end()) return "no rule allows it";
-  const bool ingress = change.direction == Direction::kIngress;
-  return fmt::format(
-      "isolated by {}, no rule allows it",
-      compile::enumerate(ingress ? policy->second.isolated_by_ingress : policy->second.isolated_by_egress));
+/// Of a pod itself both families together, if they are alike.
+std::set<std::string> peers_text(const Names& names, const compile::VerdictChange& change) {
+  if (change.peers.empty()) return {"everyone"};
+  std::set<std::string> texts;
+  for (const compile::PeerChange& peer : change.peers) texts.insert(names.peer(peer));
+  return compile::is_self(change.peers.front().after) && change.peers.size() > 1
+             ? std::set<std::string>{kItself}
+             : texts;
 }
 
 ordered_json change_view(const DiffInput& input, const Names& names, const compile::VerdictChange& change) {
   ordered_json ports = ordered_json::array();
   for (const compile::PortRange& span : change.ports)
     ports.push_back(compile::ports_text(span.proto, span.first, span.last, change.ports.size() == 1));
-  std::set<std::string> peers;
-  for (const compile::PeerChange& peer : change.peers) peers.insert(names.peer(peer));
-  if (peers.empty()) peers.insert("everyone");
-  const compile::PortRange& port = change.ports.front();
-  const uint32_t peer = change.peers.empty() ? uint32_t{IDENTITY_ANY} : change.peers.front().after;
-  const compile::Question question{change.direction, peer, port.proto, port.first};
-  // Many peers and ports: what is nearest to each is not told here.
-  const std::string why = compile::passes(change.after)
-                              ? reason(input.after, change.endpoint, question, change.after)
-                              : closing_reason(input.after, change);
   return {{"pod", names.endpoint(change.endpoint)},
           {"direction", compile::to_string(change.direction)},
-          {"peers", peers},
+          {"peers", peers_text(names, change)},
           {"ports", ports},
-          {"reason", why}};
+          {"reason", reason(input.after, change)}};
 }
 
 }  // namespace

@@ -169,7 +169,9 @@ ordered_json policies_view(const Snapshot& s) {
                          {"ingressSet", policy.ingress_set},
                          {"egressSet", policy.egress_set},
                          {"isolatedByIngress", policy.isolated_by_ingress},
-                         {"isolatedByEgress", policy.isolated_by_egress}});
+                         {"isolatedByEgress", policy.isolated_by_egress},
+                         {"auditedByIngress", policy.audited_by_ingress},
+                         {"auditedByEgress", policy.audited_by_egress}});
   ordered_json sets = ordered_json::array();
   for (const auto& [id, set] : image.sets) {
     ordered_json entries = ordered_json::array();

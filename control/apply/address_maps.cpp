@@ -20,6 +20,10 @@ cidr_key to_key(const std::pair<uint16_t, Cidr>& where) {
   return maps::make_cidr_key(where.second, where.first);
 }
 
+bool is_of_node(uint32_t flags) {
+  return (flags & ADDRESS_LOCAL_NODE) != 0;
+}
+
 /// By prefixes alone, as the image wants them.
 uint32_t identity_by_cidr(const PolicyImage& image, uint16_t net, const Address& address, int longest) {
   for (int length = std::min(longest, address.bits()); length >= 0; --length)
@@ -72,6 +76,8 @@ AddressMaps::Change AddressMaps::plan(const PolicyImage& image, const compile::P
     if (held && wanted != image.addresses.end() && held->identity == wanted->second.identity &&
         held->endpoint == wanted->second.endpoint && held->flags == wanted->second.flags)
       return true;
+    change.node_left |= is_of_node(held ? held->flags : 0U) &&
+                        !is_of_node(wanted != image.addresses.end() ? wanted->second.flags : 0U);
     const auto& [net, address] = where;
     note(held ? held->identity : identity_by_cidr(net, address, address.bits()),
          wanted != image.addresses.end() ? wanted->second.identity

@@ -29,7 +29,8 @@ class AddressMaps {
     /// Some address has it now and another one afterwards, or the other way round.
     std::set<uint32_t> left;
     std::set<uint32_t> joined;
-    bool cidrs_fit = true;  ///< false: no new prefix is placed
+    bool node_left = false;  ///< an address is this node's no more
+    bool cidrs_fit = true;   ///< false: no new prefix is placed
   };
   /// `delta` null: everything is compared. What was refused before is looked at once more.
   [[nodiscard]] Change plan(const compile::PolicyImage& image, const compile::PolicyDelta* delta) const;

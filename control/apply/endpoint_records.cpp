@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include "control/compile/policy_text.h"
+#include "maps/abi/policy.h"
 #include "maps/convert.h"
 
 namespace bpfnet::apply {
@@ -23,6 +25,20 @@ bool same_owner(const endpoint& record, const EndpointFacts& facts) {
   set_facts(other, facts);
   return record.ifindex == other.ifindex && same_bytes(record.ip4, other.ip4) &&
          same_bytes(record.ip6, other.ip6) && same_bytes(record.mac, other.mac) && record.net == other.net;
+}
+
+/// Those that have a part in what an endpoint is under.
+std::vector<std::string> policies_of(const compile::PolicyImage& image, const compile::EndpointPolicy& policy,
+                                     compile::Direction direction) {
+  const bool ingress = direction == compile::Direction::kIngress;
+  std::set<std::string> names;
+  for (const auto* each : {ingress ? &policy.isolated_by_ingress : &policy.isolated_by_egress,
+                           ingress ? &policy.audited_by_ingress : &policy.audited_by_egress})
+    names.insert(each->begin(), each->end());
+  for (const uint32_t rule : ingress ? policy.ingress_rules : policy.egress_rules)
+    if (const auto info = image.rules.find(rule); info != image.rules.end())
+      names.insert(info->second.policy);
+  return {names.begin(), names.end()};
 }
 
 }  // namespace
@@ -52,7 +68,7 @@ void EndpointRecords::close_new(const std::map<uint16_t, EndpointFacts>& facts, 
 
 uint32_t EndpointRecords::usable(uint32_t wanted, uint32_t held, bool open) const {
   if (wanted < POLICY_SET_FIRST || sets_.holds(wanted)) return wanted;
-  return open ? held : static_cast<uint32_t>(POLICY_SET_DENY_ALL);
+  return open ? held : static_cast<uint32_t>(POLICY_SET_CLOSED);
 }
 
 void EndpointRecords::move_to_sets(const std::map<uint16_t, EndpointFacts>& facts,
@@ -113,28 +129,33 @@ void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts,
     record.flags = policy.flags;
     record.state = ENDPOINT_OPEN;
     if (record.ingress_set != policy.ingress_set)
-      tell_refusal(fact->second, policy.ingress_set, policy.isolated_by_ingress, open, settlement, problems);
+      tell_refusal(fact->second, policy.ingress_set, policies_of(image, policy, compile::Direction::kIngress),
+                   record.ingress_set, settlement, problems);
     if (record.egress_set != policy.egress_set)
-      tell_refusal(fact->second, policy.egress_set, policy.isolated_by_egress, open, settlement, problems);
+      tell_refusal(fact->second, policy.egress_set, policies_of(image, policy, compile::Direction::kEgress),
+                   record.egress_set, settlement, problems);
     const bool moved = record.ingress_set != held->ingress_set || record.egress_set != held->egress_set;
     const bool concerned = sets_.names(record.ingress_set, settlement.touched) ||
                            sets_.names(record.egress_set, settlement.touched);
-    // What audit mode let through is judged again when it ends.
+    // What audit mode let through is judged again when it ends, and what was the own node's when it is that
+    // no more (P13).
     const bool enforced = (held->flags & ENDPOINT_AUDITED) != 0 && (record.flags & ENDPOINT_AUDITED) == 0;
-    if (open && (moved || enforced || concerned)) ++record.epoch;
+    const bool exempted = settlement.node_left && record.ingress_set != POLICY_SET_ALLOW_ALL;
+    if (open && (moved || enforced || exempted || concerned)) ++record.epoch;
     put(index, record, fact->second.name, problems);
   }
 }
 
 void EndpointRecords::tell_refusal(const EndpointFacts& facts, uint32_t set,
-                                   const std::vector<std::string>& policies, bool open,
+                                   const std::vector<std::string>& policies, uint32_t stand_in,
                                    const Settlement& settlement, Problems& problems) const {
   const auto why = settlement.refusals.find(set);
+  const bool closed = stand_in == POLICY_SET_CLOSED;
   problems.push_back(
       {"endpoint " + facts.name,
        fmt::format("policies {} are not enforced as they are: {}; {}", fmt::join(policies, ", "),
                    why == settlement.refusals.end() ? "their set is not in the map policies" : why->second,
-                   open ? "those before them stay" : "nothing passes in that direction")});
+                   closed ? "nothing passes in that direction" : "those before them stay")});
 }
 
 void EndpointRecords::free_gone(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems) {

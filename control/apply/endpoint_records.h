@@ -49,6 +49,7 @@ class EndpointRecords {
     /// Identities that addresses have given up or taken: whoever's set names one judges its flows again.
     const std::set<uint32_t>& touched;
     const std::map<uint32_t, std::string>& refusals;  ///< why a set is not in the map
+    bool node_left;  ///< an address is this node's no more: it was let in everywhere (P13)
   };
   /// 4. The final record: new endpoints open, transition sets are left.
   void settle(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
@@ -67,8 +68,9 @@ class EndpointRecords {
   void put(uint16_t index, const endpoint& record, const std::string& name, Problems& problems);
   /// The set wanted, or what must stand in for it while it does not fit the map.
   [[nodiscard]] uint32_t usable(uint32_t wanted, uint32_t held, bool open) const;
+  /// `stand_in`: the set that the endpoint has instead.
   void tell_refusal(const EndpointFacts& facts, uint32_t set, const std::vector<std::string>& policies,
-                    bool open, const Settlement& settlement, Problems& problems) const;
+                    uint32_t stand_in, const Settlement& settlement, Problems& problems) const;
 
   Mirror<uint32_t, endpoint> mirror_;
   PolicySets& sets_;

@@ -110,8 +110,10 @@ Problems Publisher::publish(const Wanted& wanted, Clock::time_point now) {
   services_.publish(wanted.services, now, of_services);
   std::set<uint32_t> touched = change.left;
   touched.insert(change.joined.begin(), change.joined.end());
-  endpoints_.settle(wanted.endpoints, wanted.policy,
-                    {.refused = refused, .touched = touched, .refusals = refusals_}, problems);
+  endpoints_.settle(
+      wanted.endpoints, wanted.policy,
+      {.refused = refused, .touched = touched, .refusals = refusals_, .node_left = change.node_left},
+      problems);
 
   Records<uint32_t, interface> interfaces;
   for (const auto& [ifindex, record] : wanted.interfaces) interfaces[ifindex] = record;

@@ -55,7 +55,7 @@ std::optional<NearestAllow> nearest_of(const std::vector<PortFinding>& findings,
 std::optional<NearestAllow> other_peer(const PolicySet& set, const Question& question) {
   uint32_t seen = question.identity;
   for (const auto& [entry, verdict] : set.entries) {
-    if (entry.identity == seen || entry.identity == question.identity) continue;
+    if (entry.identity == seen || entry.identity == question.identity || is_self(entry.identity)) continue;
     seen = entry.identity;
     // Everybody else first: it says the most.
     const Finding finding = find_verdict(set, entry.identity, question.proto, question.port);
@@ -65,7 +65,31 @@ std::optional<NearestAllow> other_peer(const PolicySet& set, const Question& que
   return std::nullopt;
 }
 
+std::string isolated_text(const std::vector<std::string>& policies) {
+  return policies.empty() ? "isolated" : "isolated by " + enumerate(policies);
+}
+
+/// Without what was asked.
+Denial denial_of(const PolicyImage& image, uint16_t endpoint, Direction direction,
+                 const PolicyVerdict& verdict) {
+  Denial denial{.rule = rule_text(image, verdict.rule)};
+  const auto found = image.endpoints.find(endpoint);
+  if (found == image.endpoints.end()) return denial;
+  const EndpointPolicy& policy = found->second;
+  const bool ingress = direction == Direction::kIngress;
+  denial.isolated_by = ingress ? policy.isolated_by_ingress : policy.isolated_by_egress;
+  if (verdict.verdict == POLICY_AUDIT)
+    denial.audited_by = ingress ? policy.audited_by_ingress : policy.audited_by_egress;
+  return denial;
+}
+
 }  // namespace
+
+std::vector<std::string> isolating(std::vector<std::string> in_force,
+                                   const std::vector<std::string>& audited) {
+  for (const std::string& name : audited) in_force.push_back(name + " (audit mode)");
+  return in_force;
+}
 
 bool has_ports(uint8_t proto) {
   return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
@@ -135,8 +159,8 @@ std::string enumerate(const std::vector<std::string>& items, size_t at_most) {
 std::string denial_text(const Denial& denial) {
   if (!denial.rule.empty()) return "denied by " + denial.rule;
   const Question& asked = denial.question;
-  std::string text = denial.isolated_by.empty() ? "isolated" : "isolated by " + enumerate(denial.isolated_by);
-  text += ", no rule allows " + connection_text(asked.proto, asked.port);
+  std::string text = isolated_text(isolating(denial.isolated_by, denial.audited_by)) + ", no rule allows " +
+                     connection_text(asked.proto, asked.port);
   if (!denial.nearest) return text;
   const NearestAllow& nearest = *denial.nearest;
   std::string ports = ports_text(nearest.proto, nearest.first, nearest.last);
@@ -153,12 +177,9 @@ std::string rule_text(const PolicyImage& image, uint32_t rule) {
 }
 
 std::string denial_text(const PolicyImage& image, uint16_t endpoint, const Question& question,
-                        uint32_t rule) {
-  Denial denial{.question = question, .rule = rule_text(image, rule)};
-  const auto policy = image.endpoints.find(endpoint);
-  if (policy != image.endpoints.end())
-    denial.isolated_by = question.direction == Direction::kIngress ? policy->second.isolated_by_ingress
-                                                                   : policy->second.isolated_by_egress;
+                        const PolicyVerdict& verdict) {
+  Denial denial = denial_of(image, endpoint, question.direction, verdict);
+  denial.question = question;
   denial.nearest = nearest_allow(entries_of(image, set_of(image, endpoint, question.direction)), question);
   if (denial.nearest) {
     const auto allowing = image.rules.find(denial.nearest->rule);
@@ -170,6 +191,13 @@ std::string denial_text(const PolicyImage& image, uint16_t endpoint, const Quest
     }
   }
   return denial_text(denial);
+}
+
+std::string denial_text(const PolicyImage& image, uint16_t endpoint, Direction direction,
+                        const PolicyVerdict& verdict) {
+  const Denial denial = denial_of(image, endpoint, direction, verdict);
+  if (!denial.rule.empty()) return "denied by " + denial.rule;
+  return isolated_text(isolating(denial.isolated_by, denial.audited_by)) + ", no rule allows it";
 }
 
 }  // namespace bpfnet::compile

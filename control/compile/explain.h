@@ -37,7 +37,8 @@ std::optional<NearestAllow> nearest_allow(const PolicySet& set, const Question& 
 struct Denial {
   Question question;
   std::string rule;                      ///< that denied it; empty: none did, but none allows it
-  std::vector<std::string> isolated_by;  ///< policies; empty: not known
+  std::vector<std::string> isolated_by;  ///< policies; empty: not known, or none in force
+  std::vector<std::string> audited_by;   ///< policies in audit mode; of what they alone would deny
   std::optional<NearestAllow> nearest;
   std::string nearest_peer;  ///< `app=web`, `anywhere`
 };
@@ -45,8 +46,17 @@ struct Denial {
 /// `isolated by a/x and a/y, no rule allows TCP 8081; nearest allow: 8080 from app=web`, or `denied by RULE`.
 std::string denial_text(const Denial& denial);
 
-/// The same for a denial by an image; `rule` as find_verdict() gave it.
-std::string denial_text(const PolicyImage& image, uint16_t endpoint, const Question& question, uint32_t rule);
+/// The same for a denial by an image, `verdict` as find_verdict() gave it: POLICY_AUDIT is what policies in
+/// audit mode would deny.
+std::string denial_text(const PolicyImage& image, uint16_t endpoint, const Question& question,
+                        const PolicyVerdict& verdict);
+/// The same of no port in particular: `isolated by a/x, no rule allows it`.
+std::string denial_text(const PolicyImage& image, uint16_t endpoint, Direction direction,
+                        const PolicyVerdict& verdict);
+
+/// `a/x`, `a/y (audit mode)`
+std::vector<std::string> isolating(std::vector<std::string> in_force,
+                                   const std::vector<std::string>& audited);
 
 /// `default/allow-web ingress[0]: ...`; empty for 0 and for what is no rule of the image.
 std::string rule_text(const PolicyImage& image, uint32_t rule);

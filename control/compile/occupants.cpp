@@ -20,6 +20,25 @@ const Pod* pod_of(const LocalEndpoint& endpoint, const ClusterState& state, cons
   return placed.empty() || placed == node.name ? &found->second : nullptr;
 }
 
+std::optional<OccupantIndex::Rank> OccupantIndex::rank_of(const Pod& pod) {
+  if (pod.host_network || pod.finished()) return std::nullopt;
+  if (pod.deleting) return kTerminatingPod;
+  return pod.phase == model::PodPhase::kRunning ? kRunningPod : kPod;
+}
+
+const Pod* pod_at(const Address& address, const ClusterState& state) {
+  const Pod* holder = nullptr;
+  std::optional<OccupantIndex::Rank> best;
+  for (const auto& [name, pod] : state.pods) {
+    if (std::ranges::find(pod.ips, address) == pod.ips.end()) continue;
+    const auto rank = OccupantIndex::rank_of(pod);
+    if (!rank || (best && *best <= *rank)) continue;
+    best = rank;
+    holder = &pod;
+  }
+  return holder;
+}
+
 void OccupantIndex::claim(const AddressKey& key, Claim claim, std::set<AddressKey>& touched) {
   auto& claims = claims_[key];
   if (claims.empty()) ++networks_[key.first];
@@ -70,11 +89,10 @@ void OccupantIndex::update_pod(const ClusterState& state, const ObjectName& name
     pods_.erase(known);
   }
   const auto pod = state.pods.find(name);
-  if (pod == state.pods.end() || pod->second.host_network || pod->second.finished()) return;
+  const auto rank = pod == state.pods.end() ? std::nullopt : rank_of(pod->second);
+  if (!rank) return;
   PodClaim& wanted = pods_[name];
-  wanted.rank = pod->second.deleting                             ? kTerminatingPod
-                : pod->second.phase == model::PodPhase::kRunning ? kRunningPod
-                                                                 : kPod;
+  wanted.rank = *rank;
   for (const Address& address : pod->second.ips) {
     wanted.addresses.push_back({0, address});
     claim({0, address}, {wanted.rank, 0, name}, touched);

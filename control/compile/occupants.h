@@ -25,6 +25,10 @@ struct Occupant {
 const model::Pod* pod_of(const LocalEndpoint& endpoint, const model::ClusterState& state,
                          const NodeView& node);
 
+/// The pod that has an address among those whose status names it, as OccupantIndex has it: not one that is
+/// finished or in its node's network. Null: none.
+const model::Pod* pod_at(const Address& address, const model::ClusterState& state);
+
 /// Keeps in step who wants which address, at the cost of what changed. The address is had (P14, P21) by this
 /// node, then by another node, then by a local endpoint, then by a live pod (a running one, then the first by
 /// name).
@@ -50,8 +54,12 @@ class OccupantIndex {
   void warn(const model::ClusterState& state, std::vector<Warning>& warnings) const;
 
  private:
+  friend const model::Pod* pod_at(const Address& address, const model::ClusterState& state);
+
   /// A terminating pod comes last: it may have lost its network, and its address to another (P22).
   enum Rank { kOwnNode, kOtherNode, kEndpoint, kRunningPod, kPod, kTerminatingPod };
+  /// nullopt: the pod claims nothing.
+  static std::optional<Rank> rank_of(const model::Pod& pod);
   struct Claim {
     Rank rank = kPod;
     uint16_t endpoint = 0;

@@ -70,16 +70,24 @@ class PolicyCompiler {
     Direction direction = Direction::kIngress;
     Applicable applicable;
     std::optional<model::Pod> pod;  ///< with nothing but its ports
-    PrefixVerdicts of_itself;       ///< part of the key
+    PrefixVerdicts of_itself;       ///< over IPv4; part of the key
+    PrefixVerdicts of_itself6;      ///< over IPv6; likewise
     std::set<uint32_t> rules;
     std::vector<uint32_t> numbers;  ///< of the applicable rules, in their order
     size_t users = 0;
+  };
+  /// Of an endpoint's own addresses, by family, in their order.
+  struct OwnIdentities {
+    std::vector<uint32_t> ip4;
+    std::vector<uint32_t> ip6;
+    uint32_t shown = 0;  ///< of the first address of all; 0: it has none
+    bool operator==(const OwnIdentities&) const = default;
   };
   /// A key of sets_; empty: not restricted.
   struct EndpointSets {
     std::string ingress;
     std::string egress;
-    std::optional<uint32_t> self;  ///< the endpoint's own identity when they were chosen (A11)
+    OwnIdentities self;  ///< when they were chosen (A11)
   };
 
   void take_up_policies(Update& update);
@@ -99,8 +107,8 @@ class PolicyCompiler {
   void derive_endpoints(Update& update);
   void derive_endpoint(Update& update, const LocalEndpoint& endpoint, PolicyOrder& order, SetBuilder& sets);
   std::string take_set(Update& update, const Applicable& applicable, const model::Pod* pod,
-                       const std::optional<Identity>& self, Direction direction, SetBuilder& sets);
-  [[nodiscard]] std::optional<uint32_t> own_identity(const LocalEndpoint& endpoint) const;
+                       const OwnIdentities& self, Direction direction, SetBuilder& sets);
+  [[nodiscard]] OwnIdentities own_identities(const LocalEndpoint& endpoint) const;
   void leave_set(Update& update, const std::string& key);
   void build_set(Update& update, const std::string& key, SetInUse& set, PolicySet contents);
   void grow_set(Update& update, const std::string& key, SetInUse& set, SetBuilder& of_born,

@@ -90,35 +90,51 @@ std::vector<SpanChange> compare(const std::vector<PortFinding>& before,
   return changes;
 }
 
-/// The verdicts that change when an endpoint moves from one set to another; the endpoint is left open.
-std::vector<VerdictChange> compare_sets(const PolicySet& before, const PolicySet& after,
-                                        const std::set<Peer>& peers, Direction direction) {
-  const bool same_set = before == after;
-  using Group = std::tuple<std::vector<PortRange>, uint32_t, uint8_t, uint32_t, uint8_t>;
-  std::map<Group, std::set<PeerChange>> groups;
-  std::set<PeerChange> judged;
-  for (const Peer& peer : peers) {
-    if (direction == Direction::kIngress && peer.own_node) continue;  // P13
-    judged.insert(peer.identities);
-    if (same_set && peer.identities.before == peer.identities.after) continue;
-    std::map<std::tuple<uint32_t, uint8_t, uint32_t, uint8_t>, std::vector<PortRange>> spans;
-    for (const SpanChange& each :
-         compare(port_findings(before, peer.identities.before), port_findings(after, peer.identities.after)))
-      spans[{each.before.rule, each.before.verdict, each.after.rule, each.after.verdict}].push_back(
-          each.span);
-    for (auto& [verdicts, ports] : spans)
-      groups[std::tuple_cat(std::tuple(std::move(ports)), verdicts)].insert(peer.identities);
-  }
-  std::vector<VerdictChange> changes;
+using Verdicts = std::tuple<uint32_t, uint8_t, uint32_t, uint8_t>;  ///< rule and verdict before, and after
+/// Peers whose verdicts change alike, by ports and verdicts.
+using Groups =
+    std::map<std::tuple<std::vector<PortRange>, uint32_t, uint8_t, uint32_t, uint8_t>, std::set<PeerChange>>;
+
+void judge_peer(const PolicySet& before, const PolicySet& after, const PeerChange& peer, Groups& groups) {
+  std::map<Verdicts, std::vector<PortRange>> spans;
+  for (const SpanChange& each : compare(port_findings(before, peer.before), port_findings(after, peer.after)))
+    spans[{each.before.rule, each.before.verdict, each.after.rule, each.after.verdict}].push_back(each.span);
+  for (auto& [verdicts, ports] : spans)
+    groups[std::tuple_cat(std::tuple(std::move(ports)), verdicts)].insert(peer);
+}
+
+void tell(const Groups& groups, const std::set<PeerChange>& everyone, Direction direction,
+          std::vector<VerdictChange>& changes) {
   for (const auto& [group, who] : groups) {
     VerdictChange change;
     change.direction = direction;
     change.ports = std::get<0>(group);
     change.before = {std::get<1>(group), std::get<2>(group)};
     change.after = {std::get<3>(group), std::get<4>(group)};
-    if (who != judged) change.peers.assign(who.begin(), who.end());
+    if (who != everyone) change.peers.assign(who.begin(), who.end());
     changes.push_back(std::move(change));
   }
+}
+
+/// The verdicts that change when an endpoint moves from one set to another; the endpoint is left open.
+std::vector<VerdictChange> compare_sets(const PolicySet& before, const PolicySet& after,
+                                        const std::set<Peer>& peers, Direction direction) {
+  const bool same_set = before == after;
+  Groups groups;
+  std::set<PeerChange> judged;
+  for (const Peer& peer : peers) {
+    if (direction == Direction::kIngress && peer.own_node) continue;  // P13
+    judged.insert(peer.identities);
+    if (same_set && peer.identities.before == peer.identities.after) continue;
+    judge_peer(before, after, peer.identities, groups);
+  }
+  Groups of_itself;
+  if (!same_set)
+    for (const uint32_t self : {IDENTITY_SELF, IDENTITY_SELF6})
+      judge_peer(before, after, {self, self}, of_itself);
+  std::vector<VerdictChange> changes;
+  tell(groups, judged, direction, changes);
+  tell(of_itself, {}, direction, changes);
   return changes;
 }
 
@@ -155,16 +171,20 @@ PolicyDiff diff_policies(const PolicyImage& before, const PolicyImage& after,
   PolicyDiff diff;
   for (size_t i = 0; i < flows.size(); ++i) {
     const LiveFlow& flow = flows[i];
-    if (flow.source != 0 && flow.source == flow.destination) continue;  // P15
+    const bool itself = flow.source != 0 && flow.source == flow.destination;
+    if (itself && !flow.by_service) continue;  // P15, A11
+    const auto identity = [&](const AddressLookup& image, const Address& peer) {
+      return itself ? self_identity(peer.family()) : image.identity(peer, flow.net);
+    };
     // As the datapath does it: the way out is judged first.
     for (const Direction direction : {Direction::kEgress, Direction::kIngress}) {
       const bool ingress = direction == Direction::kIngress;
       const uint16_t endpoint = ingress ? flow.destination : flow.source;
       const Address& peer = ingress ? flow.client : flow.backend;
       if (endpoint == 0 || (ingress && is_own_node(after, peer))) continue;
-      const uint32_t peer_after = later.identity(peer, flow.net);
-      const Finding now = find_verdict(before, set_of(before, endpoint, direction),
-                                       earlier.identity(peer, flow.net), flow.proto, flow.backend_port);
+      const uint32_t peer_after = identity(later, peer);
+      const Finding now = find_verdict(before, set_of(before, endpoint, direction), identity(earlier, peer),
+                                       flow.proto, flow.backend_port);
       const Finding then =
           find_verdict(after, set_of(after, endpoint, direction), peer_after, flow.proto, flow.backend_port);
       if (!passes(now.verdict)) break;  // the current policy cuts it already

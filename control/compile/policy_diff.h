@@ -17,13 +17,14 @@ struct LiveFlow {
   uint16_t net = 0;
   uint16_t source = 0;       ///< endpoint index of the client; 0: no pod of this node
   uint16_t destination = 0;  ///< endpoint index of the backend
+  bool by_service = false;   ///< the client asked for a service's address
 };
 
 /// A connection that is allowed now and would not be.
 struct BrokenFlow {
   size_t flow = 0;  ///< index
   Direction direction = Direction::kIngress;
-  uint32_t peer = 0;  ///< identity of the other end, in the later image
+  uint32_t peer = 0;  ///< identity of the other end, in the later image; of a pod itself: see is_self()
   Finding before;
   Finding after;
 };
@@ -46,7 +47,9 @@ struct PortRange {
 struct VerdictChange {
   uint16_t endpoint = 0;
   Direction direction = Direction::kIngress;
-  std::vector<PeerChange> peers;  ///< sorted; empty: every peer
+  /// Sorted; empty: every peer but the pod itself, which is told of apart: by its IDENTITY_SELF or
+  /// IDENTITY_SELF6, and nobody else beside it.
+  std::vector<PeerChange> peers;
   std::vector<PortRange> ports;
   PolicyVerdict before;
   PolicyVerdict after;
@@ -61,8 +64,8 @@ struct PolicyDiff {
 bool passes(const PolicyVerdict& verdict);
 
 /// Pure. What would be judged otherwise under `after` than under `before`, both compiled with one set of
-/// numbers. What is no matter of policy is left out: pods that reach themselves (P15), the own node's way in
-/// (P13).
+/// numbers. What is no matter of policy is left out: pods that reach themselves but for their services (P15,
+/// A11), the own node's way in (P13).
 PolicyDiff diff_policies(const PolicyImage& before, const PolicyImage& after,
                          const std::vector<LiveFlow>& flows);
 

@@ -40,11 +40,26 @@ const Entry* find(const Entries& entries, uint8_t proto, uint16_t port) {
   return best;
 }
 
-Finding find(const Entries& named, const Entries& anyone, uint8_t proto, uint16_t port) {
-  if (const Entry* entry = find(named, proto, port)) return {entry->second, true, false};
-  if (const Entry* entry = find(anyone, proto, port)) return {entry->second, false, true};
-  return {};
-}
+/// What a set has to say about one peer.
+struct About {
+  About(const PolicySet& set, uint32_t identity) {
+    if (identity != IDENTITY_ANY) named = entries_of(set, identity);
+    if (is_self(identity)) {
+      otherwise = POLICY_ALLOW;
+    } else {
+      anyone = entries_of(set, IDENTITY_ANY);
+    }
+  }
+  [[nodiscard]] Finding find(uint8_t proto, uint16_t port) const {
+    if (const Entry* entry = compile::find(named, proto, port)) return {entry->second, true, false};
+    if (const Entry* entry = compile::find(anyone, proto, port)) return {entry->second, false, true};
+    return {{0, otherwise}, false, false};
+  }
+
+  Entries named;
+  Entries anyone;
+  uint8_t otherwise = POLICY_DENY;
+};
 
 bool same(const Finding& a, const Finding& b) {
   return a.verdict == b.verdict && a.named_peer == b.named_peer && a.named_anyone == b.named_anyone;
@@ -52,16 +67,23 @@ bool same(const Finding& a, const Finding& b) {
 
 }  // namespace
 
+uint32_t self_identity(Family family) {
+  return family == Family::kIpv4 ? IDENTITY_SELF : IDENTITY_SELF6;
+}
+
+bool is_self(uint32_t identity) {
+  return identity == IDENTITY_SELF || identity == IDENTITY_SELF6;
+}
+
 Finding find_verdict(const PolicySet& set, uint32_t identity, uint8_t proto, uint16_t port) {
-  return find(entries_of(set, identity), entries_of(set, IDENTITY_ANY), proto, port);
+  return About(set, identity).find(proto, port);
 }
 
 std::vector<PortFinding> port_findings(const PolicySet& set, uint32_t identity) {
-  const Entries named = identity == IDENTITY_ANY ? Entries{} : entries_of(set, identity);
-  const Entries anyone = entries_of(set, IDENTITY_ANY);
+  const About about(set, identity);
   // Where the verdict may change.
   std::map<uint8_t, std::set<uint32_t>> bounds;
-  for (const Entries* entries : {&named, &anyone}) {
+  for (const Entries* entries : {&about.named, &about.anyone}) {
     for (const Entry* each : *entries) {
       const PolicyEntry& entry = each->first;
       if (entry.proto == 0) continue;
@@ -70,12 +92,12 @@ std::vector<PortFinding> port_findings(const PolicySet& set, uint32_t identity) 
     }
   }
   std::vector<PortFinding> findings;
-  findings.push_back({.finding = find(named, anyone, 0, 0)});
+  findings.push_back({.finding = about.find(0, 0)});
   for (const auto& [proto, starts] : bounds) {
     for (const uint32_t start : starts) {
       if (start > UINT16_MAX) continue;
       const auto port = static_cast<uint16_t>(start);
-      const Finding finding = find(named, anyone, proto, port);
+      const Finding finding = about.find(proto, port);
       if (findings.back().proto == proto && same(findings.back().finding, finding)) continue;
       if (findings.back().proto == proto) findings.back().last = static_cast<uint16_t>(port - 1);
       findings.push_back({proto, port, UINT16_MAX, finding});

@@ -20,9 +20,13 @@ struct Finding {
   bool named_anyone = false;  ///< an entry of IDENTITY_ANY did
 };
 
+/// What a pod is called that reaches itself by a service (A11).
+uint32_t self_identity(Family family);
+bool is_self(uint32_t identity);
+
 /// The verdict of `set` about a connection from (ingress) or to (egress) `identity`, `port` being the
 /// destination's in host byte order: the peer's own entries, then those of IDENTITY_ANY, the longest prefix
-/// of each.
+/// of each. Of a pod itself (is_self) its own entries alone count, and what they do not name is allowed.
 Finding find_verdict(const PolicySet& set, uint32_t identity, uint8_t proto, uint16_t port);
 
 /// Ports with one verdict.

@@ -49,16 +49,17 @@ PolicySet SetBuilder::build(const Applicable& applicable, const model::Pod* pod,
 }
 
 PrefixVerdicts SetBuilder::about_itself(const Applicable& applicable, const model::Pod* pod,
-                                        const Identity& self, Direction direction) {
+                                        const std::vector<Identity>& self, Direction direction) {
   Applicable of_cluster = applicable;
   of_cluster.of_itself = true;
   std::erase_if(of_cluster.rules, [](const AppliedRule& rule) { return !rule.cluster; });
-  if (of_cluster.rules.empty()) return {};
-  const std::vector<Identity> itself = {self};
-  PeerMatcher matcher(itself);
-  SetContents contents(itself, matcher, of_cluster, pod, direction);
+  if (of_cluster.rules.empty() || self.empty()) return {};
+  PeerMatcher matcher(self);
+  SetContents contents(self, matcher, of_cluster, pod, direction);
   for (const AppliedRule& rule : of_cluster.rules) contents.add(rule, rule_id(rule, direction));
-  PrefixVerdicts prefixes = to_prefixes(contents.about(0), uniform({0, POLICY_ALLOW}));
+  PortMap verdicts = contents.about(0);
+  for (size_t other = 1; other < self.size(); ++other) verdicts = strictest(verdicts, contents.about(other));
+  PrefixVerdicts prefixes = to_prefixes(verdicts, uniform({0, POLICY_ALLOW}));
   // An Accept is as good as nothing said, and need not set pods apart.
   const bool all_allowed =
       std::ranges::all_of(prefixes, [](const auto& each) { return each.second.verdict == POLICY_ALLOW; });

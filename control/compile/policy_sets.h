@@ -37,10 +37,11 @@ class SetBuilder {
   uint32_t rule_id(const AppliedRule& rule, Direction direction);
   /// Spares the writing of the rule's text.
   void know(const AppliedRule& rule, uint32_t id) { rule_ids_.try_emplace(rule.traffic, id); }
-  /// What cluster policies decide about a pod that reaches itself, `self`, by a service (A11): the entries of
-  /// IDENTITY_SELF. What is not among them is allowed.
-  PrefixVerdicts about_itself(const Applicable& applicable, const model::Pod* pod, const Identity& self,
-                              Direction direction);
+  /// What cluster policies decide about a pod that reaches itself by a service over one family (A11): the
+  /// entries of IDENTITY_SELF or IDENTITY_SELF6. `self`: the identities of its addresses; where they differ
+  /// the strictest counts. What is not among the entries is allowed.
+  PrefixVerdicts about_itself(const Applicable& applicable, const model::Pod* pod,
+                              const std::vector<Identity>& self, Direction direction);
 
  private:
   const std::vector<Identity>& identities_;

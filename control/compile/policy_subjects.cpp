@@ -22,6 +22,14 @@ bool concerns(const Applicable& applicable, Direction direction, PeerMatcher& bo
   });
 }
 
+std::string self_text(const char* name, const PrefixVerdicts& prefixes) {
+  std::string text;
+  for (const auto& [prefix, verdict] : prefixes)
+    text += fmt::format(" {} {}/{}/{}={}/{}", name, prefix.proto, prefix.port, prefix.bits, verdict.verdict,
+                        verdict.rule);
+  return text;
+}
+
 /// What the datapath does with whom the policy denies: the pod says it, or its namespace, or the node.
 uint8_t endpoint_flags(const LocalEndpoint& endpoint, const model::ClusterState& state,
                        const NodeView& node) {
@@ -42,7 +50,7 @@ void PolicyCompiler::derive_endpoints(Update& update) {
   PolicyOrder order(update.state);
   for (const auto& [index, endpoint] : endpoints_)
     if (const auto known = endpoint_sets_.find(index);
-        known != endpoint_sets_.end() && known->second.self != own_identity(endpoint))
+        known != endpoint_sets_.end() && known->second.self != own_identities(endpoint))
       update.subjects.insert(index);
   std::map<uint16_t, EndpointSets> left;
   for (const uint16_t index : update.subjects) {
@@ -81,7 +89,7 @@ void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoi
                                      SetBuilder& sets) {
   EndpointPolicy& policy = image_.endpoints[endpoint.index];
   EndpointSets& keys = endpoint_sets_[endpoint.index];
-  keys.self = own_identity(endpoint);
+  keys.self = own_identities(endpoint);
   if (endpoint.pod.name.empty()) return;  // no pod: policies are not about it
   const model::Pod* pod = pod_of(endpoint, update.state, update.node);
   if (pod && pod->finished()) return;               // P21
@@ -92,10 +100,8 @@ void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoi
     policy.ingress_rules.push_back(sets.rule_id(rule, Direction::kIngress));
   for (const AppliedRule& rule : egress.rules)
     policy.egress_rules.push_back(sets.rule_id(rule, Direction::kEgress));
-  std::optional<Identity> self;
-  if (keys.self) self = identities_.at(*keys.self);
-  keys.ingress = take_set(update, ingress, pod, self, Direction::kIngress, sets);
-  keys.egress = take_set(update, egress, pod, self, Direction::kEgress, sets);
+  keys.ingress = take_set(update, ingress, pod, keys.self, Direction::kIngress, sets);
+  keys.egress = take_set(update, egress, pod, keys.self, Direction::kEgress, sets);
   policy.isolated_by_ingress = ingress.isolated_by;
   policy.isolated_by_egress = egress.isolated_by;
   policy.audited_by_ingress = ingress.audited_by;
@@ -103,15 +109,18 @@ void PolicyCompiler::derive_endpoint(Update& update, const LocalEndpoint& endpoi
 }
 
 std::string PolicyCompiler::take_set(Update& update, const Applicable& applicable, const model::Pod* pod,
-                                     const std::optional<Identity>& self, Direction direction,
-                                     SetBuilder& sets) {
+                                     const OwnIdentities& self, Direction direction, SetBuilder& sets) {
   if (applicable.empty()) return {};
   SetKey key = sets.key(applicable, pod, direction);
-  PrefixVerdicts of_itself;
-  if (self) of_itself = sets.about_itself(applicable, pod, *self, direction);
-  for (const auto& [prefix, verdict] : of_itself)
-    key.text += fmt::format(" self {}/{}/{}={}/{}", prefix.proto, prefix.port, prefix.bits, verdict.verdict,
-                            verdict.rule);
+  const auto about = [&](const std::vector<uint32_t>& own) {
+    std::vector<Identity> identities;
+    for (const uint32_t id : own) identities.push_back(identities_.at(id));
+    return sets.about_itself(applicable, pod, identities, direction);
+  };
+  PrefixVerdicts of_itself = about(self.ip4.empty() ? self.ip6 : self.ip4);
+  PrefixVerdicts of_itself6 = about(self.ip6.empty() ? self.ip4 : self.ip6);
+  key.text += self_text("self", of_itself);
+  key.text += self_text("self6", of_itself6);
   const auto [known, is_new] = sets_.try_emplace(key.text);
   SetInUse& set = known->second;
   ++set.users;
@@ -123,6 +132,7 @@ std::string PolicyCompiler::take_set(Update& update, const Applicable& applicabl
   set.pod.reset();
   if (pod) set.pod.emplace().ports = pod->ports;
   set.of_itself = std::move(of_itself);
+  set.of_itself6 = std::move(of_itself6);
   if (is_new) {
     update.fresh.push_back(key.text);
     set.rules = std::move(key.rules);
@@ -146,8 +156,10 @@ void PolicyCompiler::leave_set(Update& update, const std::string& key) {
 
 /// A set without entries has no number: it denies all.
 void PolicyCompiler::build_set(Update& update, const std::string& key, SetInUse& set, PolicySet contents) {
-  for (const auto& [prefix, verdict] : set.of_itself)
-    contents.entries[{IDENTITY_SELF, prefix.proto, prefix.port, prefix.bits}] = verdict;
+  for (const auto& [self, prefixes] :
+       {std::pair(uint32_t{IDENTITY_SELF}, &set.of_itself), {uint32_t{IDENTITY_SELF6}, &set.of_itself6}})
+    for (const auto& [prefix, verdict] : *prefixes)
+      contents.entries[{self, prefix.proto, prefix.port, prefix.bits}] = verdict;
   if (contents.entries.empty()) return;
   set.id = number_of(update.numbers.sets, update.numbers.next_set, POLICY_SET_FIRST, key);
   image_.sets.insert_or_assign(set.id, std::move(contents));
@@ -200,18 +212,21 @@ void PolicyCompiler::settle_endpoints(const Update& update) {
     policy.ingress_set = set_number(keys.ingress);
     policy.egress_set = set_number(keys.egress);
     policy.flags = endpoint_flags(endpoint, update.state, update.node);
-    policy.identity = own_identity(endpoint).value_or(IDENTITY_WORLD);
+    policy.identity = keys.self.shown != 0 ? keys.self.shown : uint32_t{IDENTITY_WORLD};
   }
 }
 
-/// Of its first address; another one may be of another class of addresses.
-std::optional<uint32_t> PolicyCompiler::own_identity(const LocalEndpoint& endpoint) const {
+PolicyCompiler::OwnIdentities PolicyCompiler::own_identities(const LocalEndpoint& endpoint) const {
+  OwnIdentities own;
   for (const Address& ip : endpoint.ips) {
     const auto entry = image_.addresses.find({endpoint.net, ip});
-    if (entry != image_.addresses.end() && entry->second.endpoint == endpoint.index)
-      return entry->second.identity;
+    if (entry == image_.addresses.end() || entry->second.endpoint != endpoint.index) continue;
+    const uint32_t identity = entry->second.identity;
+    if (own.shown == 0) own.shown = identity;
+    auto& of_family = ip.is_ipv4() ? own.ip4 : own.ip6;
+    if (std::ranges::find(of_family, identity) == of_family.end()) of_family.push_back(identity);
   }
-  return std::nullopt;
+  return own;
 }
 
 }  // namespace bpfnet::compile

@@ -147,6 +147,27 @@ class Compressor {
   PrefixVerdicts prefixes_;
 };
 
+/// Point by point what `of_both` makes of the two verdicts.
+template <typename OfBoth>
+PortMap combine(const PortMap& first, const PortMap& second, const OfBoth& of_both) {
+  PortMap map;
+  auto other = second.stretches.begin();
+  for (const PortMap::Stretch& each : first.stretches) {
+    for (;;) {
+      const uint32_t last = std::min(each.last, other->last);
+      const PolicyVerdict verdict = of_both(each.verdict, other->verdict);
+      if (!map.stretches.empty() && map.stretches.back().verdict == verdict) {
+        map.stretches.back().last = last;
+      } else {
+        map.stretches.push_back({last, verdict});
+      }
+      if (other->last == last && last != kLineEnd) ++other;
+      if (last == each.last) break;
+    }
+  }
+  return map;
+}
+
 }  // namespace
 
 PortSpan span_of(model::Protocol protocol, uint16_t first, uint16_t last) {
@@ -225,24 +246,19 @@ PortMap PortMapBuilder::finish(PolicyVerdict rest) && {
 }
 
 PortMap audited(const PortMap& in_force, const PortMap& with_audited) {
-  PortMap map;
-  auto wanted = with_audited.stretches.begin();
-  for (const PortMap::Stretch& each : in_force.stretches) {
-    for (;;) {
-      const uint32_t last = std::min(each.last, wanted->last);
-      PolicyVerdict verdict = each.verdict;
-      if (verdict.verdict == POLICY_ALLOW && wanted->verdict.verdict == POLICY_DENY)
-        verdict = {wanted->verdict.rule, POLICY_AUDIT};
-      if (!map.stretches.empty() && map.stretches.back().verdict == verdict) {
-        map.stretches.back().last = last;
-      } else {
-        map.stretches.push_back({last, verdict});
-      }
-      if (wanted->last == last && last != kLineEnd) ++wanted;
-      if (last == each.last) break;
-    }
-  }
-  return map;
+  return combine(in_force, with_audited, [](const PolicyVerdict& now, const PolicyVerdict& then) {
+    const bool audit = now.verdict == POLICY_ALLOW && then.verdict == POLICY_DENY;
+    return audit ? PolicyVerdict{then.rule, POLICY_AUDIT} : now;
+  });
+}
+
+PortMap strictest(const PortMap& first, const PortMap& second) {
+  const auto leniency = [](const PolicyVerdict& verdict) {
+    return verdict.verdict == POLICY_DENY ? 0 : verdict.verdict == POLICY_AUDIT ? 1 : 2;
+  };
+  return combine(first, second, [&](const PolicyVerdict& a, const PolicyVerdict& b) {
+    return leniency(b) < leniency(a) ? b : a;
+  });
 }
 
 PrefixVerdicts to_prefixes(const PortMap& map, const PortMap& otherwise) {

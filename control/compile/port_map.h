@@ -62,6 +62,9 @@ class PortMapBuilder {
 /// denies what is allowed.
 PortMap audited(const PortMap& in_force, const PortMap& with_audited);
 
+/// Of each point the stricter verdict: DENY before AUDIT before ALLOW, the first where they are alike.
+PortMap strictest(const PortMap& first, const PortMap& second);
+
 /// Part of a set's entry: the leading `bits` of `port` are significant; proto 0 is every protocol, bits 0
 /// every port.
 struct PortPrefix {

@@ -66,9 +66,10 @@ std::string backends_text(const std::vector<Backend>& backends) {
 }
 
 std::string entry_text(const PolicyEntry& entry) {
-  const std::string who = entry.identity == IDENTITY_ANY    ? "any identity"
-                          : entry.identity == IDENTITY_SELF ? "itself by a service"
-                                                            : fmt::format("identity {}", entry.identity);
+  const std::string who = entry.identity == IDENTITY_ANY     ? "any identity"
+                          : entry.identity == IDENTITY_SELF  ? "itself by a service"
+                          : entry.identity == IDENTITY_SELF6 ? "itself by a service, IPv6"
+                                                             : fmt::format("identity {}", entry.identity);
   if (entry.proto == 0) return who + ", any port";
   if (entry.port_bits == 0) return fmt::format("{}, {}", who, proto_text(entry.proto));
   const uint32_t last = entry.port + (1U << (16 - entry.port_bits)) - 1;

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
+#include "control/observe/set_view.h"
 #include "control/observe/table.h"
 #include "control/observe/views.h"
-#include "maps/abi/policy.h"
 #include "maps/convert.h"
 #include "maps/decode.h"
 #include "maps/labels.h"
@@ -13,11 +13,6 @@ namespace {
 std::string address_text(const addr& address) {
   const Address value = maps::from_abi(address);
   return value == Address() ? "" : value.to_string();
-}
-
-std::string set_text(uint32_t set) {
-  if (set == POLICY_SET_ALLOW_ALL) return "open";
-  return set == POLICY_SET_DENY_ALL ? "deny-all" : fmt::format("set {}", set);
 }
 
 }  // namespace

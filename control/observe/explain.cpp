@@ -10,6 +10,7 @@ namespace {
 using compile::Direction;
 using compile::NearestAllow;
 using compile::Question;
+using NoNames = std::vector<std::string>;
 
 std::string peer_text(const Names& names, const NearestAllow& nearest) {
   if (std::string peers = names.rule_peers(nearest.rule); !peers.empty()) return peers;
@@ -53,26 +54,44 @@ const compile::PolicySet* set_of(LiveSets* sets, uint16_t endpoint, Direction di
   return found ? *found : nullptr;
 }
 
+/// Whether the whole node lets through what is denied, or a policy in audit mode would deny it, the event
+/// does not say: the set does, and else whether anything in force isolates the pod.
+compile::PolicyVerdict verdict_of(const packet_event& event, const Names& names, const PolicyEvent& asked,
+                                  const compile::PolicySet* set) {
+  compile::PolicyVerdict verdict{event.rule, POLICY_DENY};
+  if ((event.flags & EVENT_AUDITED) == 0) return verdict;
+  const Question& question = asked.question;
+  const bool audited =
+      set ? compile::find_verdict(*set, question.identity, question.proto, question.port).verdict.verdict ==
+                POLICY_AUDIT
+          : names.isolated_by(asked.endpoint, question.direction == Direction::kIngress).empty();
+  if (audited) verdict.verdict = POLICY_AUDIT;
+  return verdict;
+}
+
 }  // namespace
 
-Explained explain_denial(const Names& names, uint16_t endpoint, const Question& question, uint32_t rule,
-                         const compile::PolicySet* set) {
+Explained explain_denial(const Names& names, uint16_t endpoint, const Question& question,
+                         const compile::PolicyVerdict& verdict, const compile::PolicySet* set) {
   const bool ingress = question.direction == Direction::kIngress;
+  const bool audited = verdict.verdict == POLICY_AUDIT;
   compile::Denial denial{.question = question,
-                         .rule = names.rule(rule),
+                         .rule = names.rule(verdict.rule),
                          .isolated_by = names.isolated_by(endpoint, ingress),
+                         .audited_by = audited ? names.audited_by(endpoint, ingress) : NoNames{},
                          .nearest = {},
                          .nearest_peer = {}};
   Explained explained;
   explained.json = {{"direction", compile::to_string(question.direction)},
                     {"endpoint", endpoint},
                     {"endpoint_name", names.endpoint(endpoint)},
-                    {"rule", rule},
+                    {"rule", verdict.rule},
                     {"rule_text", denial.rule},
                     {"isolated_by", denial.isolated_by},
+                    {"audited_by", denial.audited_by},
                     {"asked", compile::connection_text(question.proto, question.port)},
                     {"nearest_allow", nullptr}};
-  if (set && rule == 0) denial.nearest = compile::nearest_allow(*set, question);
+  if (set && verdict.rule == 0) denial.nearest = compile::nearest_allow(*set, question);
   if (denial.nearest) {
     denial.nearest_peer = peer_text(names, *denial.nearest);
     explained.json["nearest_allow"] = to_json(names, *denial.nearest, denial.nearest_peer);
@@ -86,7 +105,8 @@ std::optional<PolicyEvent> explain_event(const packet_event& event, const Names&
   if (event.reason != DROP_POLICY_INGRESS && event.reason != DROP_POLICY_EGRESS) return std::nullopt;
   PolicyEvent explained = asked_by(event);
   const compile::PolicySet* set = set_of(sets, explained.endpoint, explained.question.direction);
-  explained.why = explain_denial(names, explained.endpoint, explained.question, event.rule, set);
+  explained.why = explain_denial(names, explained.endpoint, explained.question,
+                                 verdict_of(event, names, explained, set), set);
   return explained;
 }
 

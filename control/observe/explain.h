@@ -19,10 +19,11 @@ struct Explained {
   nlohmann::ordered_json json;
 };
 
-/// A denial by `endpoint`. `rule`: that denied it, 0: none allows it. `set`: what judged it; null: not known,
-/// then nothing is said of what it allows.
+/// A denial by `endpoint`, `verdict` being that of its set: its rule denied it, 0: none allows it;
+/// POLICY_AUDIT: policies in audit mode would. `set`: what judged it; null: not known, then nothing is said
+/// of what it allows.
 Explained explain_denial(const Names& names, uint16_t endpoint, const compile::Question& question,
-                         uint32_t rule, const compile::PolicySet* set);
+                         const compile::PolicyVerdict& verdict, const compile::PolicySet* set);
 
 /// What an event says about policy.
 struct PolicyEvent {

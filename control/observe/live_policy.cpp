@@ -36,7 +36,7 @@ Result<Party> find_world(const maps::Maps& maps, Family family) {
 Result<compile::PolicyVerdict> find_verdict(const maps::Maps& maps, uint32_t set, uint32_t identity,
                                             uint8_t proto, uint16_t port) {
   if (set == POLICY_SET_ALLOW_ALL) return compile::PolicyVerdict{0, POLICY_ALLOW};
-  const bool self = identity == IDENTITY_SELF;
+  const bool self = compile::is_self(identity);
   for (const uint32_t peer : {identity, uint32_t{IDENTITY_ANY}}) {
     if (self && peer == IDENTITY_ANY) break;
     policy_key key = maps::make_policy_key(set, peer, proto, port, 16);
@@ -45,7 +45,8 @@ Result<compile::PolicyVerdict> find_verdict(const maps::Maps& maps, uint32_t set
     if (!entry) return pass(entry);
     if (*entry) return compile::PolicyVerdict{(*entry)->rule, (*entry)->verdict};
   }
-  return compile::PolicyVerdict{0, self ? uint8_t{POLICY_ALLOW} : uint8_t{POLICY_DENY}};
+  const bool open = self && set != POLICY_SET_CLOSED;
+  return compile::PolicyVerdict{0, open ? uint8_t{POLICY_ALLOW} : uint8_t{POLICY_DENY}};
 }
 
 Result<const compile::PolicySet*> LiveSets::find(uint32_t set) {

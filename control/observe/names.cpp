@@ -136,8 +136,10 @@ Names Names::from_answers(const json& endpoints, const json& services, const jso
     names.rules_[number_of(each, "id")] = text_of(each, "policy") + " " + text_of(each, "text");
   for (const json& each : list_of(policies, "endpoints"))
     names.isolations_[number_of(each, "index")] = {
-        texts_of(each, "isolatedByIngress"), texts_of(each, "isolatedByEgress"),
-        number_of(each, "ingressSet"), number_of(each, "egressSet")};
+        {texts_of(each, "isolatedByIngress"), texts_of(each, "auditedByIngress"),
+         number_of(each, "ingressSet")},
+        {texts_of(each, "isolatedByEgress"), texts_of(each, "auditedByEgress"),
+         number_of(each, "egressSet")}};
   for (const json& each : list_of(identities, "identities"))
     names.identities_[number_of(each, "id")] = text_of(each, "text");
   return names;
@@ -176,17 +178,25 @@ std::optional<uint16_t> Names::endpoint_of(std::string_view pod) const {
   return found;
 }
 
-const std::vector<std::string>& Names::isolated_by(uint32_t endpoint, bool ingress) const {
-  static const std::vector<std::string> kNone;
+const Names::Isolation* Names::isolation(uint32_t endpoint, bool ingress) const {
   const auto known = isolations_.find(endpoint);
-  if (known == isolations_.end()) return kNone;
-  return ingress ? known->second.ingress : known->second.egress;
+  if (known == isolations_.end()) return nullptr;
+  return ingress ? &known->second.ingress : &known->second.egress;
+}
+
+std::vector<std::string> Names::isolated_by(uint32_t endpoint, bool ingress) const {
+  const Isolation* known = isolation(endpoint, ingress);
+  return known ? known->policies : std::vector<std::string>{};
+}
+
+std::vector<std::string> Names::audited_by(uint32_t endpoint, bool ingress) const {
+  const Isolation* known = isolation(endpoint, ingress);
+  return known ? known->audited : std::vector<std::string>{};
 }
 
 std::optional<uint32_t> Names::wanted_set(uint32_t endpoint, bool ingress) const {
-  const auto known = isolations_.find(endpoint);
-  if (known == isolations_.end()) return std::nullopt;
-  return ingress ? known->second.ingress_set : known->second.egress_set;
+  const Isolation* known = isolation(endpoint, ingress);
+  return known ? std::optional(known->set) : std::nullopt;
 }
 
 std::vector<PodName> Names::pods_called(std::string_view name) const {

@@ -48,7 +48,9 @@ class Names {
   /// The index of the local endpoint of a pod, by `namespace/name` or by a name that is the only one such.
   [[nodiscard]] std::optional<uint16_t> endpoint_of(std::string_view pod) const;
   /// The policies that isolate an endpoint: `default/deny-all`; empty when none or not known.
-  [[nodiscard]] const std::vector<std::string>& isolated_by(uint32_t endpoint, bool ingress) const;
+  [[nodiscard]] std::vector<std::string> isolated_by(uint32_t endpoint, bool ingress) const;
+  /// Those in audit mode that would.
+  [[nodiscard]] std::vector<std::string> audited_by(uint32_t endpoint, bool ingress) const;
 
   /// The set that the agent wants an endpoint to be under; nullopt: not known. The maps may still have
   /// another.
@@ -61,12 +63,18 @@ class Names {
   [[nodiscard]] std::string pod_at(const Address& address) const;
 
  private:
+  /// Of one direction.
   struct Isolation {
-    std::vector<std::string> ingress;
-    std::vector<std::string> egress;
-    uint32_t ingress_set = 0;
-    uint32_t egress_set = 0;
+    std::vector<std::string> policies;
+    std::vector<std::string> audited;
+    uint32_t set = 0;
   };
+  struct Isolations {
+    Isolation ingress;
+    Isolation egress;
+  };
+  /// Null: not known.
+  [[nodiscard]] const Isolation* isolation(uint32_t endpoint, bool ingress) const;
 
   std::string problem_;
   std::string socket_;  ///< empty: nobody to ask
@@ -75,7 +83,7 @@ class Names {
   std::map<uint32_t, std::string> endpoints_;
   std::map<uint32_t, std::string> rules_;
   std::map<uint32_t, std::string> identities_;
-  std::map<uint32_t, Isolation> isolations_;
+  std::map<uint32_t, Isolations> isolations_;
 };
 
 /// GET from the agent: its JSON, or why there is none, in words for people.

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "control/compile/explain.h"
 #include "control/observe/set_view.h"
 #include "control/observe/table.h"
 #include "control/observe/views.h"
@@ -18,7 +19,9 @@ namespace {
 using nlohmann::ordered_json;
 
 std::string isolation_text(const Names& names, uint32_t index, bool ingress) {
-  return fmt::format("{}", fmt::join(names.isolated_by(index, ingress), ", "));
+  return fmt::format(
+      "{}", fmt::join(compile::isolating(names.isolated_by(index, ingress), names.audited_by(index, ingress)),
+                      ", "));
 }
 
 /// Endpoints under each set, by direction.
@@ -58,9 +61,11 @@ Result<View> policies_view(const maps::Maps& maps, const Names& names) {
     view.json["endpoints"].push_back({{"index", index},
                                       {"name", pod},
                                       {"ingress_set", record.ingress_set},
-                                      {"ingress_isolated_by", isolation_text(names, index, true)},
+                                      {"ingress_isolated_by", names.isolated_by(index, true)},
+                                      {"ingress_audited_by", names.audited_by(index, true)},
                                       {"egress_set", record.egress_set},
-                                      {"egress_isolated_by", isolation_text(names, index, false)}});
+                                      {"egress_isolated_by", names.isolated_by(index, false)},
+                                      {"egress_audited_by", names.audited_by(index, false)}});
   }
   view.text = under.text();
 

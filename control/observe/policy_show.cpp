@@ -40,6 +40,7 @@ std::string applied_text(const ordered_json& applied) {
 std::string set_sentence(uint32_t set) {
   if (set == POLICY_SET_ALLOW_ALL) return "open: everything is allowed, without a lookup\n";
   if (set == POLICY_SET_DENY_ALL) return "deny-all: nothing is allowed\n";
+  if (set == POLICY_SET_CLOSED) return "closed: nothing is allowed until its policies have room in the map\n";
   return set_text(set) + ":\n";
 }
 
@@ -80,6 +81,7 @@ Result<View> endpoint_policy_view(const maps::Maps& maps, const Names& names, ui
     }
     json["set"] = set;
     json["isolated_by"] = names.isolated_by(index, ingress);
+    json["audited_by"] = names.audited_by(index, ingress);
     json["entries"] = compiled.json;
     view.text += fmt::format("{} compiled to {}", direction, set_sentence(set));
     if (found != sets.end()) view.text += compiled.text;

@@ -121,11 +121,11 @@ Result<Half> judge_set(Judge& judge, const End& own, const endpoint& record, Dir
   const Explained why = explain_denial(
       judge.names, own.party.endpoint,
       {.direction = direction, .identity = peer, .proto = judge.port.proto, .port = judge.port.port},
-      verdict->rule, *entries);
+      *verdict, *entries);
   const bool audited = verdict->verdict == POLICY_AUDIT || (record.flags & ENDPOINT_AUDITED) != 0;
   Half half = audited ? make_half(Outcome::kAudited, "let through by audit mode, else " + why.text)
                       : make_half(Outcome::kDenied, why.text);
-  for (const char* field : {"rule", "rule_text", "isolated_by", "nearest_allow"})
+  for (const char* field : {"rule", "rule_text", "isolated_by", "audited_by", "nearest_allow"})
     half.json[field] = why.json.at(field);
   return half;
 }
@@ -142,7 +142,8 @@ Result<Half> judge_end(Judge& judge, const End& own, const End& other, Direction
   if (direction == Direction::kIngress && (other.party.flags & ADDRESS_LOCAL_NODE) != 0)
     return make_half(Outcome::kAllowed, "its own node is always let in (P13)");
   // A11: by a service a pod is subject to cluster policies, also on the way to itself.
-  return judge_set(judge, own, *record, direction, itself ? uint32_t{IDENTITY_SELF} : other.party.identity);
+  const uint32_t peer = itself ? compile::self_identity(own.family) : other.party.identity;
+  return judge_set(judge, own, *record, direction, peer);
 }
 
 ordered_json to_json(const Names& names, const End& end) {

@@ -59,8 +59,16 @@ View set_view(const SetEntries& entries, const Names& names) {
 }
 
 std::string set_text(uint32_t set) {
-  if (set == POLICY_SET_ALLOW_ALL) return "open";
-  return set == POLICY_SET_DENY_ALL ? "deny-all" : fmt::format("set {}", set);
+  switch (set) {
+    case POLICY_SET_ALLOW_ALL:
+      return "open";
+    case POLICY_SET_DENY_ALL:
+      return "deny-all";
+    case POLICY_SET_CLOSED:
+      return "closed";
+    default:
+      return fmt::format("set {}", set);
+  }
 }
 
 }  // namespace bpfnet::observe

@@ -15,7 +15,7 @@ std::map<uint32_t, SetEntries> by_set(SetEntries entries);
 /// Peers, ports, verdicts and rules, indented by two.
 View set_view(const SetEntries& entries, const Names& names);
 
-/// `open`, `deny-all`, `set 17`
+/// `open`, `deny-all`, `closed` (no room for the set), `set 17`
 std::string set_text(uint32_t set);
 
 }  // namespace bpfnet::observe

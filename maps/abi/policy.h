@@ -3,7 +3,7 @@
  * set other than POLICY_SET_ALLOW_ALL is a denial. The compiler makes the entries disjoint.
  *
  * A pod that reaches itself is exempt (P15), but through a service it is subject to ClusterNetworkPolicies
- * (A11): they are looked up with IDENTITY_SELF and nothing else, and nothing found allows. */
+ * (A11): they are looked up with IDENTITY_SELF or IDENTITY_SELF6 and nothing else, and nothing found allows. */
 #ifndef BPFNET_ABI_POLICY_H
 #define BPFNET_ABI_POLICY_H
 
@@ -12,6 +12,7 @@
 enum {
 	POLICY_SET_ALLOW_ALL = 0, /* not isolated in that direction */
 	POLICY_SET_DENY_ALL = 1,  /* no entry is ever written for it */
+	POLICY_SET_CLOSED = 2,    /* nor for this: the stand-in of a set without room. Denies a pod itself, too */
 	POLICY_SET_FIRST = 16,
 };
 
@@ -20,7 +21,8 @@ enum identity_reserved {
 	IDENTITY_HOST = 1,        /* this node's own addresses */
 	IDENTITY_REMOTE_NODE = 2,
 	IDENTITY_WORLD = 3,       /* matched by no pod, node or CIDR of a policy */
-	IDENTITY_SELF = 4,        /* in policy keys: the pod itself, by a service (A11) */
+	IDENTITY_SELF = 4,        /* in policy keys: the pod itself, by a service (A11), over IPv4 */
+	IDENTITY_SELF6 = 5,       /* the same over IPv6: `networks` may hold one address of a pod and not the other */
 	IDENTITY_FIRST = 256,
 };
 

@@ -26,6 +26,9 @@ class Policy : public DatapathFixture {
   void isolate_egress(uint32_t pod, uint32_t set) {
     node().change_pod(pod, [&](auto& record) { record.egress_set = set, ++record.epoch; });
   }
+  /// What the pod itself is called, by a service (A11).
+  [[nodiscard]] uint32_t self() const { return who().v4() ? IDENTITY_SELF : IDENTITY_SELF6; }
+  [[nodiscard]] uint32_t self_of_other_family() const { return who().v4() ? IDENTITY_SELF6 : IDENTITY_SELF; }
   const Packet syn_{Tcp{.sport = kClientPort, .dport = kServerPort}};
   const Packet ack_{Tcp{.sport = kClientPort, .dport = kServerPort, .flags = ACK}};
   const Packet syn_ack_{Tcp{.sport = kServerPort, .dport = kClientPort, .flags = SYN | ACK}};
@@ -218,7 +221,7 @@ TEST_P(Policy, PodToItselfIsExempt) {
   for (const uint32_t set : {uint32_t{POLICY_SET_DENY_ALL}, kSet}) {
     isolate_ingress(1, set);
     isolate_egress(1, set);
-    node().add_policy(kSet, IDENTITY_SELF, 0, 0, 0, 7, POLICY_DENY);
+    node().add_policy(kSet, self(), 0, 0, 0, 7, POLICY_DENY);
     node().add_policy(kSet, kClientIdentity, 0, 0, 0, 8, POLICY_DENY);
     EXPECT_THAT(send(who().client, Packet(Tcp{.sport = static_cast<uint16_t>(set), .dport = kServerPort})),
                 HasVerdict(VERDICT_TO_ENDPOINT));
@@ -237,17 +240,29 @@ TEST_P(Policy, PodToItselfByAServiceIsSubjectToWhatNamesItAsItself) {
   for (const uint32_t set : {kSet, kSet + 1}) {
     node().add_policy(set, kClientIdentity, 0, 0, 0, 8, POLICY_DENY);
     node().add_policy(set, IDENTITY_ANY, 0, 0, 0, 9, POLICY_DENY);
-    node().add_policy(set, IDENTITY_SELF, 6, kServerPort + 1, 16, 7, POLICY_DENY);
+    node().add_policy(set, self(), 6, kServerPort + 1, 16, 7, POLICY_DENY);
+    node().add_policy(set, self_of_other_family(), 0, 0, 0, 10, POLICY_DENY);
   }
   EXPECT_THAT(knock(1), HasVerdict(VERDICT_TO_ENDPOINT));
-  node().add_policy(kSet + 1, IDENTITY_SELF, 6, kServerPort, 16, 41, POLICY_DENY);
+  node().add_policy(kSet + 1, self(), 6, kServerPort, 16, 41, POLICY_DENY);
   const auto ingress = knock(2);
   EXPECT_THAT(ingress, Drops(DROP_POLICY_INGRESS));
   EXPECT_EQ(ingress.event.value().rule, 41U);
-  node().add_policy(kSet, IDENTITY_SELF, 6, kServerPort, 16, 40, POLICY_DENY);
+  node().add_policy(kSet, self(), 6, kServerPort, 16, 40, POLICY_DENY);
   const auto egress = knock(3);
   EXPECT_THAT(egress, Drops(DROP_POLICY_EGRESS));
   EXPECT_EQ(egress.event.value().rule, 40U);
+}
+
+// A11, P20: what stands in for a set without room lets nothing pass, while under an isolation that names
+// nobody (P15) the pod still reaches itself.
+TEST_P(Policy, ASetWithoutRoomClosesAPodToItselfByAService) {
+  node().add_service({.address = who().vip, .port = 80, .backends = {{who().client, kServerPort}}});
+  isolate_ingress(1, POLICY_SET_CLOSED);
+  EXPECT_THAT(send(who().vip, Packet(Tcp{.sport = 1, .dport = 80})), Drops(DROP_POLICY_INGRESS));
+  EXPECT_THAT(send(who().client, Packet(Tcp{.sport = 2, .dport = 80})), HasVerdict(VERDICT_TO_ENDPOINT));
+  isolate_ingress(1, POLICY_SET_DENY_ALL);
+  EXPECT_THAT(send(who().vip, Packet(Tcp{.sport = 3, .dport = 80})), HasVerdict(VERDICT_TO_ENDPOINT));
 }
 
 // A11: a live connection of that kind is judged again as what it is.
@@ -257,7 +272,7 @@ TEST_P(Policy, PodToItselfByAServiceIsCutToo) {
   isolate_ingress(1, kSet);
   EXPECT_THAT(send(who().vip, Packet(Tcp{.sport = 1, .dport = 80, .flags = ACK})),
               HasVerdict(VERDICT_TO_ENDPOINT));
-  node().add_policy(kSet, IDENTITY_SELF, 0, 0, 0, 7, POLICY_DENY);
+  node().add_policy(kSet, self(), 0, 0, 0, 7, POLICY_DENY);
   isolate_ingress(1, kSet);
   const auto run = send(who().vip, Packet(Tcp{.sport = 1, .dport = 80, .flags = ACK}));
   EXPECT_THAT(run, Drops(DROP_POLICY_INGRESS));

@@ -2,6 +2,8 @@
 // ports, replies, ICMP errors, ping. P-numbers are those of the policy specification.
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "tests/e2e/policy_world.h"
 
 namespace bpfnet::e2e {
@@ -107,6 +109,54 @@ TEST_P(PolicyEdges, APodThatReachesItselfByItsServiceIsSubjectToClusterPolicies)
       EXPECT_EQ(passes(web, service(11), protocol), !denies) << protocol;
     }
   }
+}
+
+// A11, A9: `networks` hold the pod by its address of the family that it reaches itself over.
+TEST_P(PolicyEdges, NetworksHoldAPodThatReachesItselfByEitherFamily) {
+  const Netns& web = pod("web-a").netns();
+  for (const Family held : {Family::kIpv4, Family::kIpv6}) {
+    const Address& address = pod("web-a").ip(held);
+    cluster().apply("policy", cluster_network_policy(
+                                  "self", "Admin", 1, "namespaces: {}",
+                                  fmt::format("egress: [{{action: Deny, to: [{{networks: [\"{}/{}\"]}}]}}]",
+                                              address.to_string(), address.bits())));
+    for (const auto* protocol : {"tcp", "udp"}) {
+      EXPECT_TRUE(passes(web, target("web-a"), protocol)) << protocol;
+      EXPECT_EQ(passes(web, service(11), protocol), held != family()) << protocol;
+    }
+  }
+}
+
+// P13: an address that is the node's no more is let in no more, be it on a connection that was.
+TEST_P(PolicyEdges, AnAddressThatMovesToAnotherNodeTakesNoExemptionAlong) {
+  const Address vip = pick(family(), "192.0.2.222", "2001:db8:1::222");
+  const auto change = [&](Node& node, const std::string& what) {
+    node.netns().ip(fmt::format("addr {} {}/{} dev eth0{}", what, vip.to_string(), vip.bits(),
+                                family() == Family::kIpv6 && what == "add" ? " nodad" : ""));
+    const char* mark = what == "add" ? "local-node" : "";
+    EXPECT_TRUE(eventually([&] {
+      for (const auto& row : node.ctl({"map", "dump", "addresses"}))
+        if (row.dump().find('"' + vip.to_string() + '"') != std::string::npos)
+          return *mark != 0 && row.dump().find(mark) != std::string::npos;
+      return *mark == 0;
+    })) << node.ctl({"map", "dump", "addresses"}).dump(2);
+  };
+  const auto denied = [] {
+    uint64_t packets = 0;
+    for (const auto& row : node_a().ctl({"drops"}))
+      if (row.at("reason") == "policy-ingress") packets += row.at("packets").get<uint64_t>();
+    return packets;
+  };
+  const SocketOptions from_vip{.source_port = 41222, .source = vip, .timeout = kSilence};
+  apply("podSelector: {matchLabels: {app: web-a}}, policyTypes: [Ingress]");
+  change(node_a(), "add");
+  EXPECT_TRUE(worked(ask(node_a().netns(), "udp", target("web-a"), from_vip)));
+  change(node_a(), "del");
+  change(node_b(), "add");
+  const uint64_t before = denied();
+  EXPECT_FALSE(worked(ask(node_b().netns(), "udp", target("web-a"), from_vip)));
+  EXPECT_GT(denied(), before);
+  change(node_b(), "del");
 }
 
 // P12: under Local it is the client's own address that an ipBlock must name.

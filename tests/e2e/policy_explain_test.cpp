@@ -114,6 +114,25 @@ TEST_P(PolicyExplain, FollowingKnowsPoliciesThatCameLaterAndSpeaksJson) {
   EXPECT_EQ(event.at("policy").at("isolated_by"), nlohmann::json::array({"default/later"}));
 }
 
+TEST_P(PolicyExplain, WhatAPolicyInAuditModeWouldIsolateIsToldByItsName) {
+  std::string trial = policy("trial", "web-a", "[]");
+  trial.replace(trial.find("{name: trial}"), 13,
+                "{name: trial, annotations: {policy.bpfnet.io/mode: audit}}");
+  cluster().apply("policy", trial);
+  Follower drops;
+  EXPECT_TRUE(drops.sees(
+      "from default/client-a, to default/web-a: would be dropped: ingress of default/web-a: isolated "
+      "by default/trial (audit mode), no rule allows TCP 8080\n",
+      [] { EXPECT_TRUE(worked(ask(pod("client-a").netns(), "tcp", target("web-a")))); }))
+      << drops.text();
+  const Output told = verdict("client-a", "web-a", "8080/tcp");
+  EXPECT_THAT(told.out, HasSubstr("audited: let through by audit mode, else isolated by default/trial (audit "
+                                  "mode), no rule allows TCP 8080"));
+  EXPECT_THAT(node_a().ctl_text({"policy", "list"}).out, HasSubstr("default/trial (audit mode)"));
+  EXPECT_EQ(node_a().ctl({"policy", "show", "web-a"}).at("ingress").at("audited_by"),
+            nlohmann::json::array({"default/trial"}));
+}
+
 TEST_P(PolicyExplain, VerdictsAgreeWithWhatSocketsSee) {
   const std::vector<std::string> policies = {policy("none", "nobody", "[]"), policy("deny", "web-a", "[]"),
                                              policy("a", "web-a", from("client-a")),
@@ -210,6 +229,28 @@ TEST_P(PolicyExplain, DiffForetellsWhichConnectionIsCut) {
   const Output deleted = diff(file, {"--delete"});
   EXPECT_EQ(deleted.status, 0);
   EXPECT_THAT(deleted.out, HasSubstr("would be let through from then on:"));
+}
+
+// A11: a pod's connection to itself by a service is the business of cluster policies.
+TEST_P(PolicyExplain, DiffForetellsThatAPodIsCutFromItself) {
+  auto itself = TcpClient::connect(pod("web-a").netns(), service(11), {.timeout = kSilence});
+  ASSERT_TRUE(worked(itself));
+  EXPECT_EQ(diff(policy("deny", "web-a", "[]")).out.find("default/web-a > default/web-a"), std::string::npos);
+  const std::string guard =
+      "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: guard}\n"
+      "spec:\n  tier: Admin\n  priority: 1\n  subject: {pods: {namespaceSelector: {}, podSelector: "
+      "{matchLabels: "
+      "{app: web-a}}}}\n  ingress: [{action: Deny, from: [{namespaces: {}}]}]\n";
+  const Output told = diff(guard);
+  EXPECT_EQ(told.status, 1) << told.err;
+  EXPECT_THAT(told.out,
+              HasSubstr(fmt::format("tcp default/web-a ({}) > default/web-a",
+                                    HostPort{pod("web-a").ip(family()), itself->local().port}.to_string())));
+  EXPECT_THAT(told.out, HasSubstr("ingress of default/web-a: denied by guard ingress[0]"));
+  EXPECT_THAT(told.out, HasSubstr("itself by a service"));
+  EXPECT_TRUE(worked(itself->echo("nothing was written")));
+  cluster().apply("policy", guard);
+  EXPECT_TRUE(failed_with(itself->echo("after"), ETIMEDOUT));
 }
 
 TEST_P(PolicyExplain, HostileQuestionsAreAnsweredWithTheWayOut) {

@@ -2,19 +2,12 @@
 // their backends as flows of the packet path do (S45, S46).
 #include <fmt/format.h>
 
-#include "tests/e2e/e2e.h"
+#include "tests/e2e/socket_calls.h"
 
 namespace bpfnet::e2e {
 namespace {
 
-class SocketFlows : public TwoNodes {
- public:
-  static void SetUpTestSuite() {
-    ClusterOptions options = cluster_options();
-    options.sockets = "on";
-    set_up(std::move(options));
-  }
-
+class SocketFlows : public SocketsOn {
  protected:
   static UdpClient unconnected(const Netns& from, const HostPort& to) {
     auto socket = UdpClient::open(from, to, {.connect = false});

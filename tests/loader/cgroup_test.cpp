@@ -1,5 +1,5 @@
 // Programs at a cgroup: attached, taken over in place, moved, removed. What they do to sockets is in
-// tests/e2e/sockets_test.cpp.
+// tests/e2e/sockets_setup_test.cpp and its neighbours.
 #include "loader/cgroup.h"
 
 #include <gmock/gmock.h>

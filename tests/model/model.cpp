@@ -104,8 +104,9 @@ bool Model::concerns_live_address(const Tuple& tuple) const {
 /// The longest match among the rules of one identity decides; only then those for every identity are asked.
 /// What names the pod itself is asked alone, and denies what it names only (A11).
 Model::Says Model::set_says(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port) const {
-  const bool self = identity == IDENTITY_SELF;
-  const Says otherwise{.verdict = self ? uint8_t{POLICY_ALLOW} : uint8_t{POLICY_DENY}};
+  const bool self = identity == IDENTITY_SELF || identity == IDENTITY_SELF6;
+  const bool open = self && set != POLICY_SET_CLOSED;
+  const Says otherwise{.verdict = open ? uint8_t{POLICY_ALLOW} : uint8_t{POLICY_DENY}};
   const auto rules = state.sets.find(set);
   if (rules == state.sets.end()) return otherwise;
   for (const uint32_t who : {identity, self ? identity : 0U}) {
@@ -144,12 +145,11 @@ Model::Judgement Model::judge(const Tuple& original, const Tuple& reply, bool by
   const Pod* to = server.pod != 0 ? &state.pods.at(server.pod) : nullptr;
   if ((from && !from->open) || (to && !to->open)) return {.reason = DROP_ENDPOINT_CLOSED};
   const bool itself = from && client.pod == server.pod;
+  const uint32_t self = original.src.is_ipv4() ? IDENTITY_SELF : IDENTITY_SELF6;
   Judgement judgement;
   if (itself && !by_service) return judgement;
-  if (from)
-    obey(judgement, *from, DROP_POLICY_EGRESS, itself ? uint32_t{IDENTITY_SELF} : server.identity, reply);
-  if (to && !client.own)
-    obey(judgement, *to, DROP_POLICY_INGRESS, itself ? uint32_t{IDENTITY_SELF} : client.identity, reply);
+  if (from) obey(judgement, *from, DROP_POLICY_EGRESS, itself ? self : server.identity, reply);
+  if (to && !client.own) obey(judgement, *to, DROP_POLICY_INGRESS, itself ? self : client.identity, reply);
   return judgement;
 }
 

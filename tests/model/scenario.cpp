@@ -84,7 +84,8 @@ Scenario::Scenario(test::Node& node, Family family, uint64_t seed)
 }
 
 void Scenario::make_policies() {
-  const std::array<uint32_t, 7> identities = {0, 1, 2, 3, IDENTITY_SELF, 1001, 1003};
+  // The other family's name for a pod itself must be nobody's.
+  const std::array<uint32_t, 8> identities = {0, 1, 2, 3, IDENTITY_SELF, IDENTITY_SELF6, 1001, 1003};
   constexpr std::array<uint8_t, 8> kVerdicts = {POLICY_ALLOW, POLICY_ALLOW, POLICY_ALLOW, POLICY_ALLOW,
                                                 POLICY_ALLOW, POLICY_DENY,  POLICY_DENY,  POLICY_AUDIT};
   const std::array<uint8_t, 4> protocols = {0, IPPROTO_TCP, IPPROTO_UDP,
@@ -219,8 +220,8 @@ void Scenario::change_something() {
     }
     default: {
       constexpr uint32_t kOpen = POLICY_SET_ALLOW_ALL;
-      constexpr uint32_t kShut = POLICY_SET_DENY_ALL;
-      const std::array<uint32_t, 4> choices = {kOpen, kOpen, kShut,
+      const uint32_t shut = chance(50) ? POLICY_SET_DENY_ALL : POLICY_SET_CLOSED;
+      const std::array<uint32_t, 4> choices = {kOpen, kOpen, shut,
                                                kFirstSet + static_cast<uint32_t>(random(kSets))};
       (chance(50) ? pod.ingress_set : pod.egress_set) = pick(choices);
     }

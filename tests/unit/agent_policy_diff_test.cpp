@@ -52,7 +52,7 @@ class PolicyDiff : public testing::Test {
     node.name = "here";
     node.addresses = {Address::parse("192.0.2.1").value()};
     const std::vector<compile::LocalEndpoint> endpoints = {
-        {.index = 1, .pod = {"default", "web"}, .ips = {Address::parse("10.0.1.1").value()}},
+        {.index = 1, .pod = {"default", "web"}, .ips = web_ips},
         {.index = 2, .pod = {"default", "client"}, .ips = {Address::parse("10.0.1.2").value()}}};
     compile::PolicyNumbers numbers;
     const auto before = compile::compile_policy(current, node, endpoints, numbers);
@@ -68,10 +68,12 @@ class PolicyDiff : public testing::Test {
             IPPROTO_TCP,
             0,
             source,
-            destination};
+            destination,
+            false};
   }
 
   model::ClusterState current;
+  std::vector<Address> web_ips = {Address::parse("10.0.1.1").value()};
   std::vector<compile::LiveFlow> flows = {flow("10.0.1.2", "10.0.1.1", 8080, 2, 1),
                                           flow("10.0.2.1", "10.0.1.1", 8080, 0, 1),
                                           flow("10.0.1.1", "10.0.2.1", 8080, 1, 0)};
@@ -197,6 +199,65 @@ TEST_F(PolicyDiff, APodsNewLabelsCount) {
 TEST_F(PolicyDiff, TheOwnNodeAndAPodItselfAreExempt) {
   flows = {flow("192.0.2.1", "10.0.1.1", 8080, 0, 1), flow("10.0.1.1", "10.0.1.1", 8080, 1, 1)};
   EXPECT_THAT(diff(policy("deny", "[]")).at("breaks"), IsEmpty());
+}
+
+// A11: what a pod sends to itself by a service is the business of cluster policies, and of no other (P15).
+TEST_F(PolicyDiff, APodThatReachesItselfByAServiceIsJudgedByClusterPoliciesAlone) {
+  const auto guard = [](const std::string& rules) {
+    return "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: "
+           "guard}\nspec:\n  tier: Admin\n  priority: 10\n  subject: {namespaces: {}}\n  " +
+           rules + "\n";
+  };
+  const auto itself = [](const nlohmann::ordered_json& changes) {
+    std::vector<std::string> texts;
+    for (const auto& each : changes)
+      for (const std::string peer : each.at("peers"))
+        if (peer.starts_with("itself"))
+          texts.push_back(each.at("pod").get<std::string>() + ": " + peer + ": " +
+                          each.at("reason").get<std::string>());
+    return texts;
+  };
+  flows = {flow("10.0.1.1", "10.0.1.1", 8080, 1, 1), flow("10.0.1.1", "10.0.1.1", 8080, 1, 1)};
+  flows[1].by_service = true;
+  const auto of_namespace = diff(policy("deny", "[]"));
+  EXPECT_THAT(of_namespace.at("breaks"), IsEmpty());
+  EXPECT_THAT(itself(of_namespace.at("closes")), IsEmpty());
+  ASSERT_EQ(of_namespace.at("closes").size(), 1U) << of_namespace.dump(2);
+  EXPECT_THAT(of_namespace.at("closes")[0].at("peers"), ElementsAre("everyone"));
+
+  const std::string deny = guard(
+      "ingress: [{action: Deny, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: "
+      "web}}}}]}]");
+  const auto closing = diff(deny);
+  ASSERT_EQ(closing.at("breaks").size(), 1U) << closing.dump(2);
+  EXPECT_EQ(closing.at("breaks")[0].at("source"), "default/web");
+  EXPECT_EQ(closing.at("breaks")[0].at("destination"), "default/web");
+  EXPECT_EQ(closing.at("breaks")[0].at("direction"), "ingress");
+  EXPECT_THAT(closing.at("breaks")[0].at("reason").get<std::string>(),
+              testing::StartsWith("denied by guard ingress[0]"));
+  EXPECT_THAT(
+      itself(closing.at("closes")),
+      ElementsAre(testing::StartsWith("default/web: itself by a service: denied by guard ingress[0]")));
+  current = apply(current, deny).state;
+  EXPECT_THAT(itself(diff(deny, true).at("opens")),
+              ElementsAre("default/web: itself by a service: no policy denies it"));
+}
+
+TEST_F(PolicyDiff, APodThatReachesItselfOverOneFamilyIsToldOfByFamily) {
+  flows = {flow("10.0.1.1", "10.0.1.1", 8080, 1, 1), flow("fd00::1", "fd00::1", 8080, 1, 1)};
+  for (auto& each : flows) each.by_service = true;
+  web_ips.push_back(Address::parse("fd00::1").value());
+  const auto answer = diff(
+      "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: "
+      "guard}\nspec:\n  tier: Admin\n  priority: 10\n  subject: {namespaces: {}}\n  egress: [{action: Deny, "
+      "to: [{networks: ['fd00::/64']}]}]\n");
+  ASSERT_EQ(answer.at("breaks").size(), 1U) << answer.dump(2);
+  EXPECT_EQ(answer.at("breaks")[0].at("source_address"), "fd00::1");
+  EXPECT_EQ(answer.at("breaks")[0].at("direction"), "egress");
+  std::vector<nlohmann::ordered_json> peers;
+  for (const auto& each : answer.at("closes"))
+    if (each.at("pod") == "default/web") peers.push_back(each.at("peers"));
+  EXPECT_THAT(peers, testing::Contains(ElementsAre("itself by a service over IPv6"))) << answer.dump(2);
 }
 
 TEST_F(PolicyDiff, AConnectionThatIsCutAlreadyBreaksNotAgain) {

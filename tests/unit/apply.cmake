@@ -1,5 +1,6 @@
 bpfnet_test(unit_apply
-  SOURCES apply_services_test.cpp apply_service_kinds_test.cpp apply_policy_test.cpp apply_memory_maps.cpp
+  SOURCES apply_services_test.cpp apply_service_kinds_test.cpp apply_policy_test.cpp apply_policy_room_test.cpp
+          apply_memory_maps.cpp
   DEPS bpfnet_apply
   LABELS unit)
 # Each single write of random updates, judged by the old policy and by the new one.

@@ -330,6 +330,25 @@ TEST_F(ClusterPolicies, A11_APodThatReachesItselfByAServiceIsSubjectToClusterPol
   EXPECT_EQ(image_decides_itself(image, 1, Direction::kIngress, IPPROTO_TCP, 80).verdict, POLICY_ALLOW);
 }
 
+TEST_F(ClusterPolicies, A11_NetworksHoldAPodByTheAddressOfTheFamilyItReachesItselfOver) {
+  const auto reaches_itself = [&](const std::string& networks) {
+    const auto image = compile(admin("egress: [{action: Deny, to: [{networks: [" + networks + "]}]}]"));
+    const auto over = [&](Family family, const char* name) {
+      const auto said = image_decides_itself(image, 1, Direction::kEgress, IPPROTO_TCP, 80, family);
+      return std::string(said.verdict == POLICY_ALLOW ? name : "");
+    };
+    return over(Family::kIpv4, "4") + over(Family::kIpv6, "6");
+  };
+  endpoints.front().ips = {ip("fd00::1"), ip("10.0.1.1")};
+  EXPECT_EQ(reaches_itself("10.0.1.1/32"), "6");
+  EXPECT_EQ(reaches_itself("'fd00::1/128'"), "4");
+  EXPECT_EQ(reaches_itself("10.0.1.1/32, 'fd00::/64'"), "");
+  EXPECT_EQ(reaches_itself("10.0.1.2/32"), "46");
+  // Of several addresses of one family the strictest verdict counts.
+  endpoints.front().ips = {ip("10.0.1.1"), ip("10.0.7.1")};
+  EXPECT_EQ(reaches_itself("10.0.7.1/32"), "");
+}
+
 TEST_F(ClusterPolicies, AThousandPodsUnderTheSamePoliciesShareOneSet) {
   const std::string policies =
       admin("ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: ops}}}]}]") +

@@ -107,7 +107,12 @@ TEST(DenialText, ReadsAsTheIssueHasIt) {
   denial.nearest.reset();
   denial.question.proto = IPPROTO_ICMP;
   EXPECT_EQ(denial_text(denial), "isolated by default/x and default/y, no rule allows ICMP");
+  denial.audited_by = {"default/z"};
+  EXPECT_EQ(denial_text(denial),
+            "isolated by default/x, default/y and default/z (audit mode), no rule allows ICMP");
   denial.isolated_by.clear();
+  EXPECT_EQ(denial_text(denial), "isolated by default/z (audit mode), no rule allows ICMP");
+  denial.audited_by.clear();
   EXPECT_EQ(denial_text(denial), "isolated, no rule allows ICMP");
   denial.rule = "guard egress[0]: to anywhere";
   EXPECT_EQ(denial_text(denial), "denied by guard egress[0]: to anywhere");

@@ -54,11 +54,12 @@ PolicyVerdict set_decides(const PolicyImage& image, uint32_t set, uint32_t ident
 }
 
 PolicyVerdict image_decides_itself(const PolicyImage& image, uint16_t index, Direction direction,
-                                   uint8_t proto, uint16_t port) {
+                                   uint8_t proto, uint16_t port, Family family) {
   const EndpointPolicy& endpoint = image.endpoints.at(index);
   const uint32_t set = direction == Direction::kIngress ? endpoint.ingress_set : endpoint.egress_set;
+  const uint32_t self = family == Family::kIpv4 ? IDENTITY_SELF : IDENTITY_SELF6;
   if (!image.sets.contains(set)) return {0, POLICY_ALLOW};
-  return find_entry(image.sets.at(set), IDENTITY_SELF, proto, port).value_or(PolicyVerdict{0, POLICY_ALLOW});
+  return find_entry(image.sets.at(set), self, proto, port).value_or(PolicyVerdict{0, POLICY_ALLOW});
 }
 
 bool set_allows(const PolicyImage& image, uint32_t set, uint32_t identity, uint8_t proto, uint16_t port,

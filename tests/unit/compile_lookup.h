@@ -19,7 +19,7 @@ bool set_allows(const PolicyImage& image, uint32_t set, uint32_t identity, uint8
 
 /// What the endpoint's set says when it reaches itself by a service (A11).
 PolicyVerdict image_decides_itself(const PolicyImage& image, uint16_t index, Direction direction,
-                                   uint8_t proto, uint16_t port);
+                                   uint8_t proto, uint16_t port, Family family = Family::kIpv4);
 
 /// The verdict of endpoint `index` about a connection from (ingress) or to (egress) `peer`.
 PolicyVerdict image_decides(const PolicyImage& image, uint16_t index, Direction direction,

@@ -6,6 +6,7 @@
 
 #include "control/compile/policies.h"
 #include "control/compile/render.h"
+#include "maps/abi/endpoint.h"
 #include "maps/abi/policy.h"
 #include "tests/unit/compile_builders.h"
 #include "tests/unit/compile_mutation.h"
@@ -138,6 +139,10 @@ TEST(PolicyCompiler, AnyRowOfUpdatesEndsWhereACompileOfEverythingDoes) {
   constexpr uint64_t kUpdates = 50;
   size_t sets = 0;
   size_t grown = 0;
+  size_t rejecting = 0;
+  size_t audited = 0;
+  size_t terminating = 0;
+  size_t node_views = 0;
   for (uint64_t row = 0; row < kRows; ++row) {
     ClusterGenerator generator(row);
     RandomCluster cluster = generator.make();
@@ -146,6 +151,7 @@ TEST(PolicyCompiler, AnyRowOfUpdatesEndsWhereACompileOfEverythingDoes) {
     compiler.update(cluster.state, cluster.node, cluster.endpoints, {.everything = true}, numbers);
     for (uint64_t i = 0; i < kUpdates; ++i) {
       const PolicyImage before = compiler.image();
+      const NodeView node_before = cluster.node;
       const PolicyChanges changes = test::Mutation(cluster, generator, row * kUpdates + i + 7).apply();
       const PolicyDelta delta =
           compiler.update(cluster.state, cluster.node, cluster.endpoints, changes, numbers);
@@ -159,11 +165,19 @@ TEST(PolicyCompiler, AnyRowOfUpdatesEndsWhereACompileOfEverythingDoes) {
       ASSERT_FALSE(testing::Test::HasFailure()) << "row " << row << ", update " << i;
       sets += whole.sets.size();
       for (const auto& [id, identities] : delta.sets) grown += !identities.empty();
+      for (const auto& [index, policy] : whole.endpoints) {
+        rejecting += (policy.flags & ENDPOINT_REJECTS) != 0;
+        audited += (policy.flags & ENDPOINT_AUDITED) != 0;
+      }
+      for (const auto& [name, pod] : cluster.state.pods) terminating += pod.deleting;
+      node_views += cluster.node.addresses != node_before.addresses ||
+                    cluster.node.policy_audit != node_before.policy_audit;
     }
   }
   // The rows are worth it: there is something to compile, and sets do grow.
   EXPECT_GT(sets, kRows * kUpdates / 2);
   EXPECT_GT(grown, kRows);
+  for (const size_t seen : {rejecting, audited, terminating, node_views}) EXPECT_GT(seen, kRows);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 
+#include "control/compile/occupants.h"
 #include "control/compile/policy_rules.h"
 #include "control/compile/policy_sets.h"
 #include "maps/abi/endpoint.h"
@@ -248,6 +249,7 @@ TEST_F(Policy, P21_FinishedPodsAreNeitherSubjectNorPeer) {
   EXPECT_FALSE(from("10.0.2.1", 80));
   state.pods[name("default", "web")].phase = model::PodPhase::kFailed;
   EXPECT_TRUE(from("10.0.2.1", 80));
+  EXPECT_EQ(pod_at(ip("10.0.2.1"), state), nullptr);
 }
 
 TEST_F(Policy, P21_AReusedAddressIsThatOfTheLivingPod) {
@@ -269,13 +271,16 @@ TEST_F(Policy, P21_OfTwoLivePodsTheRunningOneHasTheAddressAndItIsTold) {
   ASSERT_EQ(compile().warnings.size(), 1U);
   EXPECT_THAT(compile().warnings[0].text,
               HasSubstr("default/a-pending and default/running both claim 10.0.2.9"));
+  EXPECT_EQ(pod_at(ip("10.0.2.9"), state)->name.name, "running");
 }
 
 TEST_F(Policy, P22_ATerminatingPodIsAPeerUntilAnotherHasItsAddress) {
   add_pod("default", "a-terminating", "client", "10.0.2.9", 0).deleting = true;
   add_policy("sel", {{{pods(app("client"))}, {}}});
   EXPECT_TRUE(from("10.0.2.9", 80));
+  EXPECT_EQ(pod_at(ip("10.0.2.9"), state)->name.name, "a-terminating");
   add_pod("default", "successor", "other", "10.0.2.9", 0).phase = model::PodPhase::kPending;
+  EXPECT_EQ(pod_at(ip("10.0.2.9"), state)->name.name, "successor");
   EXPECT_FALSE(from("10.0.2.9", 80));
   EXPECT_TRUE(compile().warnings.empty());
   add_pod("default", "a-terminating", "other", "10.0.2.9", 0).deleting = false;

@@ -198,5 +198,22 @@ TEST(PortMap, ThePrefixesOfAnyMapGiveItsVerdictEverywhereAndEachIsNeeded) {
   }
 }
 
+TEST(PortMap, TheStricterVerdictOfEachPoint) {
+  const auto map = [](uint32_t first, uint32_t last, uint8_t verdict, uint32_t rule) {
+    PortMapBuilder builder;
+    builder.decide({{first, last}}, {rule, verdict});
+    return std::move(builder).finish({0, POLICY_ALLOW});
+  };
+  const PortMap denied = map(10, 20, POLICY_DENY, 1);
+  const PortMap audited = map(15, 30, POLICY_AUDIT, 2);
+  const PortMap both{{{9, {0, POLICY_ALLOW}},
+                      {20, {1, POLICY_DENY}},
+                      {30, {2, POLICY_AUDIT}},
+                      {kLineEnd, {0, POLICY_ALLOW}}}};
+  EXPECT_EQ(strictest(denied, audited), both);
+  EXPECT_EQ(strictest(audited, denied), both);
+  EXPECT_EQ(strictest(denied, uniform({0, POLICY_ALLOW})), denied);
+}
+
 }  // namespace
 }  // namespace bpfnet::compile

@@ -88,7 +88,8 @@ class LivePolicy : public testing::Test {
             R"({"rules": [{"id": 5, "policy": "default/x", "text": "ingress[0]: from pods app=client to TCP 8080"},
                           {"id": 6, "policy": "guard", "text": "ingress[1]: ..."}],
                 "endpoints": [{"index": 1, "ingressSet": 16, "egressSet": 0,
-                               "isolatedByIngress": ["default/x", "default/y"]}]})"),
+                               "isolatedByIngress": ["default/x", "default/y"],
+                               "auditedByIngress": ["default/z"]}]})"),
         json::parse(R"({"identities": [{"id": 256, "text": "pod default {app=web} ns{}"},
                                        {"id": 257, "text": "pod default {app=client} ns{}"}]})"));
   }
@@ -142,6 +143,12 @@ TEST_F(LivePolicy, WhatAuditModeLetsThroughIsToldWithWhatWouldDenyIt) {
   EXPECT_EQ(audited.outcome, Outcome::kAudited);
   EXPECT_THAT(audited.view.text,
               HasSubstr("audited: let through by audit mode, else denied by guard ingress[1]: ..."));
+  add_entry(kClient, IPPROTO_TCP, 9091, POLICY_AUDIT, 0);
+  const VerdictView isolated = verdict("default/client", "default/web", "9091/tcp");
+  EXPECT_THAT(isolated.view.text, HasSubstr("else isolated by default/x, default/y and default/z (audit "
+                                            "mode), no rule allows TCP 9091"));
+  EXPECT_EQ(isolated.view.json.at("connections")[0].at("ingress").at("audited_by"),
+            json::array({"default/z"}));
 }
 
 // Audit mode of the whole node.
@@ -159,6 +166,7 @@ TEST_F(LivePolicy, AnAuditedEndpointDeniesNothingAndSaysWhatItWould) {
 // A11: by a service a pod is subject to cluster policies even on the way to itself; what they do not name
 // passes.
 TEST_F(LivePolicy, APodThatReachesItselfByAServiceIsSubjectToItsOwnEntriesAlone) {
+  add_entry(IDENTITY_SELF6, IPPROTO_TCP, 8080, POLICY_DENY, 6);
   EXPECT_THAT(verdict("default/web", "10.96.0.1", "80/tcp").view.text,
               HasSubstr("ingress of default/web: allowed: no policy is about it"));
   add_entry(IDENTITY_SELF, IPPROTO_TCP, 8080, POLICY_DENY, 6);

@@ -21,7 +21,9 @@ Names some_names() {
       json::parse(R"({"services": [{"id": 7, "name": "default/web:http"}]})"),
       json::parse(
           R"({"rules": [{"id": 5, "policy": "default/allow", "text": "ingress[0]: from anywhere to TCP 80"}],
-                      "endpoints": [{"index": 1, "isolatedByIngress": ["default/allow", "default/deny"]}]})"),
+                      "endpoints": [{"index": 1, "isolatedByIngress": ["default/allow", "default/deny"],
+                                     "auditedByIngress": ["default/trial"]},
+                                    {"index": 2, "auditedByIngress": ["other/trial"]}]})"),
       json::parse(R"({"identities": [{"id": 256, "text": "pod default {app=web} ns{}"}]})"));
 }
 
@@ -48,6 +50,7 @@ TEST(Names, NumbersHaveNames) {
   EXPECT_EQ(names.rule(5), "default/allow ingress[0]: from anywhere to TCP 80");
   EXPECT_EQ(names.identity(256), "pod default {app=web} ns{}");
   EXPECT_EQ(names.isolated_by(1, true), (std::vector<std::string>{"default/allow", "default/deny"}));
+  EXPECT_EQ(names.audited_by(1, true), (std::vector<std::string>{"default/trial"}));
 }
 
 TEST(Names, WhatHasNoNameIsShownByNumberAndZeroNotAtAll) {
@@ -120,6 +123,25 @@ TEST(Events, AnAuditSaysThatThePacketPassed) {
   EXPECT_NE(view.text.find(": would be dropped: ingress of default/web: isolated by"), std::string::npos)
       << view.text;
   EXPECT_EQ(view.json.at("verdict"), "to-endpoint");
+}
+
+// Isolation by policies in audit mode alone: the event has no rule, the policies are named.
+TEST(Events, AnAuditOfIsolationNamesThePoliciesInAuditMode) {
+  packet_event event{};
+  event.verdict = VERDICT_TO_ENDPOINT;
+  event.reason = DROP_POLICY_INGRESS;
+  event.flags = EVENT_AUDITED;
+  event.dst_endpoint = 2;
+  const View view = event_view(event, some_names());
+  EXPECT_NE(
+      view.text.find(": would be dropped: ingress of other/web: isolated by other/trial (audit mode), no "
+                     "rule allows "),
+      std::string::npos)
+      << view.text;
+  EXPECT_EQ(view.json.at("policy").at("audited_by"), json::array({"other/trial"}));
+  // What is in force is dropped by itself, or let through by the audit mode of the whole node.
+  event.dst_endpoint = 1;
+  EXPECT_EQ(event_view(event, some_names()).text.find("trial"), std::string::npos);
 }
 
 }  // namespace

@@ -51,11 +51,16 @@ model::Pod ClusterGenerator::pod(const model::ObjectName& name, std::vector<Addr
   for (const bool v6 : {false, true}) {
     if (v6 && chance(50)) continue;
     const Address address = pod_address(v6);
-    // P21: a finished pod may name an address that a live one has by now.
+    // P21, P22: a finished pod may name an address that a live one has by now, and so may one that has been
+    // terminating elsewhere for so long that its network is gone.
     const bool reused = std::ranges::count(taken, address) > 0;
-    if (reused && pod.phase == model::PodPhase::kRunning) pod.phase = model::PodPhase::kSucceeded;
+    if (reused && !pod.deleting && !pod.finished()) {
+      pod.deleting = chance(50);
+      if (!pod.deleting) pod.phase = model::PodPhase::kSucceeded;
+    }
     pod.ips.push_back(address);
   }
+  pod.denied = denied();
   if (pod.finished()) return pod;
   taken.insert(taken.end(), pod.ips.begin(), pod.ips.end());
   if (chance(5)) pod.phase = model::PodPhase::kFailed;  // its containers are gone, its network not yet
@@ -66,12 +71,33 @@ model::Pod ClusterGenerator::pod(const model::ObjectName& name, std::vector<Addr
   return pod;
 }
 
+std::optional<model::Denied> ClusterGenerator::denied() {
+  if (chance(70)) return std::nullopt;
+  return chance(50) ? model::Denied::kReject : model::Denied::kDrop;
+}
+
+/// As addresses and flags of a node change while its agent runs, or from one start to the next.
+compile::NodeView ClusterGenerator::node_view() {
+  compile::NodeView node;
+  node.name = "node1";
+  node.addresses = {ipv4(9, 1), ipv6(9, 1)};
+  if (chance(70)) node.addresses.push_back(ipv4(9, 11));              // no address of the Node
+  if (chance(20)) node.addresses.push_back(pod_address(chance(30)));  // one that a pod may think its own
+  node.cluster_cidrs = {Cidr::parse("10.0.0.0/16").value()};
+  if (chance(20)) node.cluster_cidrs.push_back(Cidr::parse("10.0.1.0/24").value());
+  node.service_cidrs = {Cidr::parse(chance(80) ? "10.96.0.0/12" : "10.0.2.0/24").value()};
+  if (chance(20)) node.node_port_addresses = {Cidr(one_of(node.addresses), chance(50) ? 32 : 24)};
+  node.node_port_primary = chance(20);
+  node.policy_audit = chance(20);
+  node.denied = denied().value_or(model::Denied::kDrop);
+  return node;
+}
+
 void ClusterGenerator::add_nodes(RandomCluster& cluster) {
-  cluster.node.name = "node1";
-  cluster.node.addresses = {ipv4(9, 1), ipv6(9, 1), ipv4(9, 11)};  // the last one is no address of the Node
-  cluster.node.cluster_cidrs = {Cidr::parse("10.0.0.0/16").value()};
-  cluster.node.service_cidrs = {Cidr::parse("10.96.0.0/12").value()};
+  cluster.node = node_view();
   cluster.addresses.push_back(ipv4(9, 11));
+  cluster.addresses.insert(cluster.addresses.end(), cluster.node.addresses.begin(),
+                           cluster.node.addresses.end());
   for (size_t i = 1; i <= 3; ++i) {
     model::Node node;
     node.name = fmt::format("node{}", i);
@@ -93,7 +119,10 @@ void ClusterGenerator::add_pods(RandomCluster& cluster) {
       made.host_network = true;
       made.ips = {ipv4(9, 1 + pick(3))};
     }
-    const bool here = !made.host_network && (made.node_name == "node1" || chance(20));
+    const bool elsewhere = made.host_network || made.deleting;
+    const bool here = !elsewhere && (made.node_name == "node1" || chance(20));
+    if (elsewhere && made.deleting) made.node_name = "node2";
+    if (chance(10)) made.deleting = true;  // and has its network still
     const bool unknown = chance(10);
     // Another live pod holds the address of a completed one, which has no endpoint any more.
     if (here && made.phase != model::PodPhase::kSucceeded) {
@@ -125,7 +154,7 @@ RandomCluster ClusterGenerator::make() {
   RandomCluster cluster;
   for (const auto& name : random_.words().namespaces) {
     if (chance(10)) continue;  // its object has not come yet
-    model::Namespace ns{name, random_.labels(), {}};
+    model::Namespace ns{name, random_.labels(), denied(), {}};
     ns.labels["kubernetes.io/metadata.name"] = name;
     cluster.state.namespaces[name] = ns;
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "control/compile/images.h"
@@ -33,6 +34,8 @@ class ClusterGenerator {
   bool chance(int percent) { return random_.chance(percent); }
   Address pod_address(bool ipv6);
   model::Pod pod(const model::ObjectName& name, std::vector<Address>& taken);
+  std::optional<model::Denied> denied();
+  compile::NodeView node_view();
   void add_nodes(RandomCluster& cluster);
   void add_pods(RandomCluster& cluster);
   void add_policies(RandomCluster& cluster);

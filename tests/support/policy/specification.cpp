@@ -88,9 +88,12 @@ std::optional<SomePod> pod_at_peer(const Question& ask) {
     if (object->second.finished()) return std::nullopt;
     return SomePod{endpoint.pod.ns, &object->second};
   }
-  for (const auto& [name, pod] : ask.state.pods) {
-    if (pod.host_network || pod.finished() || !std::ranges::count(pod.ips, ask.peer)) continue;
-    return SomePod{name.ns, &pod};
+  // P22: a terminating pod has its address for as long as no other claims it.
+  for (const bool deleting : {false, true}) {
+    for (const auto& [name, pod] : ask.state.pods) {
+      if (pod.host_network || pod.finished() || pod.deleting != deleting) continue;
+      if (std::ranges::count(pod.ips, ask.peer)) return SomePod{name.ns, &pod};
+    }
   }
   return std::nullopt;
 }
