@@ -110,7 +110,8 @@ static __always_inline bool leaves_published_port(const struct packet *pkt)
 	return flags & ADDRESS_LOCAL_NODE && is_frontend(&back, flags) && !bpf_map_lookup_elem(&flows, &back);
 }
 
-/* Has V:vp become a service that has backends, and not this one? `frontend` is room for it. */
+/* Has V:vp become a service that has backends, be they none for clients here (S31), and not this one? `frontend`
+ * is room for it. */
 static __always_inline bool passed_to_another(const struct flow_key *tuple, __u32 service,
 					      struct frontend *frontend)
 {
@@ -118,7 +119,9 @@ static __always_inline bool passed_to_another(const struct flow_key *tuple, __u3
 
 	if (flags & ADDRESS_POD || !frontend_find(tuple, flags, frontend))
 		return false;
-	return frontend->service && frontend->service != service && (frontend->count || frontend->ext_count);
+	return frontend->service && frontend->service != service &&
+	       (frontend->count || frontend->ext_count ||
+		frontend->flags & (FRONTEND_DROP_EMPTY | FRONTEND_DROP_EMPTY_EXT));
 }
 
 /* What marks V as an address of a live service (S32). */

@@ -126,7 +126,8 @@ Result<std::vector<compile::LiveFlow>> live_flows(const std::string& bpffs) {
                      .net = key.net,
                      .source = entry.src_endpoint,
                      .destination = entry.dst_endpoint,
-                     .by_service = (entry.flags & FLOW_SERVICE) != 0});
+                     .by_service = (entry.flags & FLOW_SERVICE) != 0,
+                     .picked_up = (entry.flags & FLOW_PICKED_UP) != 0});
   }
   return flows;
 }

@@ -74,7 +74,7 @@ std::string reason(const compile::PolicyImage& image, const compile::VerdictChan
 }
 
 ordered_json broken_view(const DiffInput& input, const Names& names, const compile::BrokenFlow& broken) {
-  const compile::LiveFlow& flow = input.flows[broken.flow];
+  const compile::LiveFlow& flow = broken.flow;
   const bool ingress = broken.direction == Direction::kIngress;
   const uint16_t endpoint = ingress ? flow.destination : flow.source;
   const compile::Question question{broken.direction, broken.peer, flow.proto, flow.backend_port};

@@ -25,7 +25,7 @@ std::string protocol_name(uint8_t proto) {
 std::string serving_key(const model::EndpointSlice& slice, const model::SlicePort& port) {
   std::string key = slice.name.ns + "/" + slice.service;
   if (!port.name.empty()) key += ":" + port.name;  // as the compiler names a service port
-  return key + "/udp";
+  return key + "/" + protocol_name(static_cast<uint8_t>(port.protocol));
 }
 
 }  // namespace
@@ -80,7 +80,6 @@ std::set<std::string> ServingIndex::update(const model::ClusterState& state,
     const auto slice = state.slices.find(name);
     if (slice == state.slices.end() || !compile::is_used(slice->second)) continue;
     for (const model::SlicePort& port : slice->second.ports) {
-      if (port.protocol != model::Protocol::kUdp) continue;
       const std::string key = serving_key(slice->second, port);
       keys_of_[name].insert(key);
       slices_of_[key].insert(name);
@@ -109,7 +108,7 @@ void ServingIndex::collect(const model::ClusterState& state, const std::string& 
   for (const model::ObjectName& name : sources->second) {
     const model::EndpointSlice& slice = state.slices.at(name);
     for (const model::SlicePort& port : slice.ports) {
-      if (port.protocol != model::Protocol::kUdp || serving_key(slice, port) != key) continue;
+      if (serving_key(slice, port) != key) continue;
       for (const model::SliceEndpoint& endpoint : slice.endpoints)
         if (endpoint.serving) serving.insert({.ip = endpoint.ip, .port = port.port});
     }

@@ -25,8 +25,8 @@ struct ServiceNumbers {
   std::vector<std::string> assign(const compile::ServiceImage& image);
 };
 
-/// Endpoints that are serving, listed as a backend or not (S46): service_key -> backends. Only UDP, the one
-/// protocol whose flows move.
+/// Endpoints that are serving, listed as a backend or not: UDP flows stay with them (S46), and clients with
+/// affinity come back to one that topology had left out for a while (S44). service_key -> backends.
 using ServingBackends = std::map<std::string, std::set<compile::Backend>>;
 
 /// Keeps ServingBackends in step with the slices, at the cost of the services whose slices changed.

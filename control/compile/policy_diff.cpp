@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 #include <tuple>
+#include <utility>
+#include <variant>
 
 #include "maps/abi/endpoint.h"
 #include "maps/abi/policy.h"
@@ -158,21 +160,17 @@ std::vector<VerdictChange> changed_verdicts(const PolicyImage& before, const Pol
   return changes;
 }
 
-}  // namespace
+class FlowJudge {
+ public:
+  FlowJudge(const PolicyImage& before, const PolicyImage& after)
+      : before_(before), after_(after), earlier_(before), later_(after) {}
 
-bool passes(const PolicyVerdict& verdict) {
-  return verdict.verdict != POLICY_DENY;
-}
+  enum Verdict { kAllowed, kCut };  ///< before and after; before already
+  using Outcome = std::variant<Verdict, BrokenFlow>;
 
-PolicyDiff diff_policies(const PolicyImage& before, const PolicyImage& after,
-                         const std::vector<LiveFlow>& flows) {
-  const AddressLookup earlier(before);
-  const AddressLookup later(after);
-  PolicyDiff diff;
-  for (size_t i = 0; i < flows.size(); ++i) {
-    const LiveFlow& flow = flows[i];
+  Outcome operator()(const LiveFlow& flow) const {
     const bool itself = flow.source != 0 && flow.source == flow.destination;
-    if (itself && !flow.by_service) continue;  // P15, A11
+    if (itself && !flow.by_service) return kAllowed;  // P15, A11
     const auto identity = [&](const AddressLookup& image, const Address& peer) {
       return itself ? self_identity(peer.family()) : image.identity(peer, flow.net);
     };
@@ -181,17 +179,50 @@ PolicyDiff diff_policies(const PolicyImage& before, const PolicyImage& after,
       const bool ingress = direction == Direction::kIngress;
       const uint16_t endpoint = ingress ? flow.destination : flow.source;
       const Address& peer = ingress ? flow.client : flow.backend;
-      if (endpoint == 0 || (ingress && is_own_node(after, peer))) continue;
-      const uint32_t peer_after = identity(later, peer);
-      const Finding now = find_verdict(before, set_of(before, endpoint, direction), identity(earlier, peer),
-                                       flow.proto, flow.backend_port);
-      const Finding then =
-          find_verdict(after, set_of(after, endpoint, direction), peer_after, flow.proto, flow.backend_port);
-      if (!passes(now.verdict)) break;  // the current policy cuts it already
-      if (passes(then.verdict)) continue;
-      diff.broken.push_back({i, direction, peer_after, now, then});
-      break;
+      if (endpoint == 0 || (ingress && is_own_node(after_, peer))) continue;
+      const uint32_t peer_after = identity(later_, peer);
+      const Finding now = find_verdict(before_, set_of(before_, endpoint, direction),
+                                       identity(earlier_, peer), flow.proto, flow.backend_port);
+      const Finding then = find_verdict(after_, set_of(after_, endpoint, direction), peer_after, flow.proto,
+                                        flow.backend_port);
+      if (!passes(now.verdict)) return kCut;
+      if (!passes(then.verdict)) return BrokenFlow{flow, direction, peer_after, now, then};
     }
+    return kAllowed;
+  }
+
+ private:
+  const PolicyImage& before_;
+  const PolicyImage& after_;
+  AddressLookup earlier_;
+  AddressLookup later_;
+};
+
+}  // namespace
+
+bool passes(const PolicyVerdict& verdict) {
+  return verdict.verdict != POLICY_DENY;
+}
+
+LiveFlow LiveFlow::reversed() const {
+  LiveFlow other = *this;
+  std::swap(other.client, other.backend);
+  std::swap(other.client_port, other.backend_port);
+  std::swap(other.source, other.destination);
+  other.by_service = false;
+  return other;
+}
+
+PolicyDiff diff_policies(const PolicyImage& before, const PolicyImage& after,
+                         const std::vector<LiveFlow>& flows) {
+  const FlowJudge judge(before, after);
+  PolicyDiff diff;
+  for (const LiveFlow& flow : flows) {
+    auto outcome = judge(flow);
+    const auto* verdict = std::get_if<FlowJudge::Verdict>(&outcome);
+    if (flow.picked_up && verdict != nullptr && *verdict == FlowJudge::kAllowed)
+      outcome = judge(flow.reversed());
+    if (const auto* broken = std::get_if<BrokenFlow>(&outcome)) diff.broken.push_back(*broken);
   }
   diff.changes = changed_verdicts(before, after);
   return diff;

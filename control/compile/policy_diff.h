@@ -18,11 +18,15 @@ struct LiveFlow {
   uint16_t source = 0;       ///< endpoint index of the client; 0: no pod of this node
   uint16_t destination = 0;  ///< endpoint index of the backend
   bool by_service = false;   ///< the client asked for a service's address
+  bool picked_up = false;    ///< its beginning was not seen: it must be allowed both ways round (P17)
+
+  /// As if the other end had begun it.
+  [[nodiscard]] LiveFlow reversed() const;
 };
 
 /// A connection that is allowed now and would not be.
 struct BrokenFlow {
-  size_t flow = 0;  ///< index
+  LiveFlow flow;  ///< reversed, if only so it would be denied
   Direction direction = Direction::kIngress;
   uint32_t peer = 0;  ///< identity of the other end, in the later image; of a pod itself: see is_self()
   Finding before;

@@ -174,6 +174,22 @@ TEST_P(ServiceUdp, AFlowFollowsItsAddressToAnotherService) {
   }
 }
 
+// S31, S45: the other service's backends are all elsewhere. Its clients here meet silence, not the former
+// backend.
+TEST_P(ServiceUdp, AFlowLeavesAnAddressThatPassesToAServiceWithBackendsElsewhere) {
+  for (auto way : ways()) {
+    SCOPED_TRACE(way.name);
+    node().reset();
+    serve(way, {{who().server, 1001}}, 7);
+    EXPECT_EQ(send(way).packet.at<Udp>().dport, 1001);
+    way.flags |= FRONTEND_DROP_EMPTY | FRONTEND_DROP_EMPTY_EXT;
+    serve(way, {}, 8);
+    node().age_flow(key(way.src, kPort, way.dst, kDns, 17), 1);
+    EXPECT_EQ(send(way).reason(), DROP_NO_LOCAL_BACKEND);
+    EXPECT_THAT(node().flows(), testing::IsEmpty());
+  }
+}
+
 TEST_P(ServiceUdp, AFlowToNoServiceStays) {
   const Packet query =
       from_pod(1) / Ip{.src = who().client, .dst = who().outside} / Udp{.sport = kPort, .dport = kDns};

@@ -69,6 +69,7 @@ class PolicyDiff : public testing::Test {
             0,
             source,
             destination,
+            false,
             false};
   }
 
@@ -90,6 +91,19 @@ TEST_F(PolicyDiff, NamesTheConnectionsThatWouldBreakAndNoOthers) {
   EXPECT_EQ(broken.at("reason"),
             "isolated by default/only-far, no rule allows TCP 8080; nearest allow: 8080 from app=far");
   EXPECT_THAT(answer.at("opens"), IsEmpty());
+}
+
+// P17: who began it is not known, so the server's side may be the client's.
+TEST_F(PolicyDiff, AConnectionPickedUpInItsMiddleMustBeAllowedBothWaysRound) {
+  const std::string only_far = policy("only-far", "[{from: [{podSelector: {matchLabels: {app: far}}}]}]");
+  flows = {flow("10.0.1.1", "10.0.1.2", 8080, 1, 2)};
+  EXPECT_THAT(diff(only_far).at("breaks"), IsEmpty());
+  flows.front().picked_up = true;
+  const auto answer = diff(only_far);
+  ASSERT_EQ(answer.at("breaks").size(), 1U) << answer.dump(2);
+  EXPECT_EQ(answer.at("breaks")[0].at("source"), "default/client");
+  EXPECT_EQ(answer.at("breaks")[0].at("destination"), "default/web");
+  EXPECT_EQ(answer.at("breaks")[0].at("direction"), "ingress");
 }
 
 TEST_F(PolicyDiff, NamesThePeersAndPortsWhoseVerdictsChange) {

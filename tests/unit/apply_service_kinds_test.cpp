@@ -168,6 +168,26 @@ TEST_F(Affinity, OneFrontendOfAServiceGoingLeavesTheRecords) {  // S42: shared b
   EXPECT_EQ(maps_.affinities.size(), 1U);
 }
 
+// S44: hints or a traffic policy may leave out for a while what goes on serving; its clients come back to it.
+TEST_F(Affinity, ABackendThatIsLeftOutWhileItServesKeepsItsRecords) {
+  const ServingBackends serving = {{"default/web:http/tcp", {kA, kB}}};
+  (void)publish({.frontends = {{vip(80), affine({kA, kB})}}}, serving);
+  const backend_slot before = slot(vip(80), 0);
+  ASSERT_EQ(maps::from_abi(before.addr), kA.ip);
+  (void)publish({.frontends = {{vip(80), affine({kB})}}}, serving);
+  (void)publish({.frontends = {{vip(80), affine({kA, kB})}}}, serving);
+  EXPECT_EQ(slot(vip(80), 0).backend, before.backend);
+  EXPECT_EQ(slot(vip(80), 0).generation, before.generation);
+  // Lost and back, it is another one.
+  (void)publish({.frontends = {{vip(80), affine({kB})}}}, {{"default/web:http/tcp", {kB}}});
+  (void)publish({.frontends = {{vip(80), affine({kA, kB})}}}, serving);
+  for (uint32_t i = 0; i < 2; ++i)
+    if (maps::from_abi(slot(vip(80), i).addr) == kA.ip) {
+      EXPECT_NE(std::pair(slot(vip(80), i).backend, slot(vip(80), i).generation),
+                std::pair(before.backend, before.generation));
+    }
+}
+
 TEST_F(Affinity, RecordsSurviveARestartUnlessTheirServiceIsGone) {  // S44
   const ServiceImage image{.frontends = {{vip(80), affine({kA})}}};
   (void)publish(image);

@@ -307,5 +307,23 @@ TEST(ServingIndex, AHeadlessSliceServesNobody) {
   EXPECT_THAT(index.backends(), IsEmpty());
 }
 
+// S7: ports of one name and two protocols are two.
+TEST(ServingIndex, EachProtocolHasItsOwn) {
+  model::ClusterState state;
+  model::EndpointSlice slice;
+  slice.name = {"default", "dns-1"};
+  slice.service = "dns";
+  slice.ports = {{.name = "dns", .protocol = model::Protocol::kUdp, .port = 53},
+                 {.name = "dns", .protocol = model::Protocol::kTcp, .port = 54}};
+  std::vector<model::SliceEndpoint> endpoints(1);
+  endpoints[0].ip = kA.ip;
+  slice.endpoints = std::move(endpoints);
+  state.slices[slice.name] = slice;
+  ServingIndex index;
+  index.update(state);
+  EXPECT_THAT(index.backends().at("default/dns:dns/udp"), testing::ElementsAre(compile::Backend{kA.ip, 53}));
+  EXPECT_THAT(index.backends().at("default/dns:dns/tcp"), testing::ElementsAre(compile::Backend{kA.ip, 54}));
+}
+
 }  // namespace
 }  // namespace bpfnet::apply
