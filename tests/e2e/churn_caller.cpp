@@ -21,6 +21,12 @@ constexpr std::chrono::seconds kSeconds{2};
 
 const std::string kHello = "hello";
 
+/// S42, and what the client's address depends on.
+std::string affinity_key(const std::string& owner, const Question& question) {
+  return fmt::format("{} {} {} {} {}", owner, question.protocol, static_cast<int>(question.family()),
+                     question.at, question.to.address.is_loopback());
+}
+
 }  // namespace
 
 void Tally::fail(const std::string& text) {
@@ -225,10 +231,7 @@ bool Caller::judge(const Question& question, const Outcome& outcome, const Versi
 /// server was ready; what else happened to it may or may not have dropped the record.
 bool Caller::judge_affinity(const Question& question, const Outcome& outcome, const Versions& versions) {
   const Verdict now = specified(versions.back()->world, ground_, question);
-  const auto key = [&](const std::string& owner) {
-    return fmt::format("{} {} {} {} {}", owner, question.protocol, static_cast<int>(question.family()),
-                       question.at, question.to.address.is_loopback());
-  };
+  const auto key = [&](const std::string& owner) { return affinity_key(owner, question); };
   const bool sticky = std::ranges::all_of(versions, [&](const VersionPtr& each) {
     const Verdict verdict = specified(each->world, ground_, question);
     return verdict.affinity && verdict.owner == now.owner;
@@ -339,9 +342,7 @@ void Caller::report(const std::string& problem, const Question& question, const 
       text +=
           fmt::format("    {} to see {}\n", server, specified_source(ground_, question, server).to_string());
     }
-    if (const auto record = std::ranges::find_if(
-            bound_, [&](const auto& entry) { return entry.first.starts_with(verdict.owner + " "); });
-        record != bound_.end())
+    if (const auto record = bound_.find(affinity_key(verdict.owner, question)); record != bound_.end())
       text +=
           fmt::format("    {} is bound to {} since #{}:\n{}", record->first, record->second.server,
                       record->second.since, history_.of(verdict.service, record->second.since, each->number));
