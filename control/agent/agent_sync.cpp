@@ -142,6 +142,7 @@ void Agent::apply_source_changes() {
   }
   sync(dirty);
   if (!changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty()) refresh_routes();
+  offer_network();
 }
 
 void Agent::on_netlink() {
@@ -310,6 +311,7 @@ uint64_t Agent::do_resync() {
 void Agent::arm_resync() {
   loop_->set_timer(kResyncTimer, EventLoop::Clock::now() + kResyncInterval, [this] {
     do_resync();
+    offer_network();
     arm_resync();
   });
 }
