@@ -200,8 +200,9 @@ class Agent : public cni::EndpointHooks {
 
 /// Makes a host ready for an agent that has fewer rights than the caller: mounts and the CNI plugin.
 Status prepare(const Options& options);
-/// Takes away everything an agent with these options ever made: the CNI configuration before all else, links, maps, devices, routes, sysctls (back
-/// to what was found), the state directory. Goes on after an error; ok only when nothing of ours is left.
+/// Takes away everything an agent with these options ever made: the CNI configuration before all else, links,
+/// maps, devices, routes, sysctls (back to what was found), the state directory. Goes on after an error; ok
+/// only when nothing of ours is left.
 Status cleanup(const Options& options);
 /// Takes away what a kube-proxy left behind (remove_kube_proxy_rules); an agent may run meanwhile.
 Status cleanup_kube_proxy(const Options& options);

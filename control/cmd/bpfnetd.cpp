@@ -55,6 +55,7 @@ const CLI::Validator kListenAddress(
 void define(CLI::App& app, Arguments& args) {
   Options& o = args.options;
   app.set_version_flag("--version", "bpfnetd " BPFNET_VERSION);
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.set_config("--config", "",
                  "Read flags from this file, one a line: node-name=a, uplink=[\"eth0\",\"eth1\"]");
   app.add_option("--node-name", o.node_name,

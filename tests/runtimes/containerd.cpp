@@ -34,10 +34,10 @@ std::string from_base64(const std::string& text) {
 
 }  // namespace
 
-Containerd::Containerd(const Node& node, const PluginDirectory& cni)
+Containerd::Containerd(const Node& node, const std::string& plugins, const std::string& configurations)
     : node_(node), dir_(node.dir("containerd")) {
   std::filesystem::create_directories(dir_);
-  write_config(cni);
+  write_config(plugins, configurations);
   process_ = Child({.argv = {"containerd", "--config", dir_ + "/config.toml"}, .netns = node.netns().fd()},
                    dir_ + "/log");
   const bool up = eventually(
@@ -47,8 +47,20 @@ Containerd::Containerd(const Node& node, const PluginDirectory& cni)
       milliseconds(20000));
   if (!up || !process_.running())
     throw std::runtime_error("containerd did not start:\n" + read_text(dir_ + "/log"));
-  check_run({.argv = {"ctr", "--address", socket(), "--namespace", "k8s.io", "images", "import",
-                      image_file(dir_)}});
+  import(image_file(dir_));
+}
+
+std::string Containerd::ctr(const std::vector<std::string>& args) const {
+  std::vector<std::string> argv = {"ctr", "--address", socket(), "--namespace", "k8s.io"};
+  argv.insert(argv.end(), args.begin(), args.end());
+  return check_run({.argv = argv});
+}
+
+void Containerd::import(const std::string& archive, const std::string& name) const {
+  const std::string said = ctr({"images", "import", archive});
+  // `unpacking NAME (sha256:...)...done`
+  const std::string imported = said.substr(said.find(' ') + 1, said.find(" (") - said.find(' ') - 1);
+  if (!name.empty() && name != imported) ctr({"images", "tag", "--force", imported, name});
 }
 
 Containerd::~Containerd() {
@@ -62,7 +74,7 @@ Containerd::~Containerd() {
 }
 
 // What this machine cannot do is switched off: AppArmor, lowering of oom_score_adj, systemd's cgroups.
-void Containerd::write_config(const PluginDirectory& cni) const {
+void Containerd::write_config(const std::string& plugins, const std::string& configurations) const {
   write_atomically(dir_ + "/config.toml", fmt::format(R"(version = 2
 root = "{0}/root"
 state = "{0}/state"
@@ -83,7 +95,7 @@ oom_score = 0
     bin_dir = "{2}"
     conf_dir = "{3}"
 )",
-                                                      dir_, kImage, cni.plugins(), cni.configurations()));
+                                                      dir_, kImage, plugins, configurations));
 }
 
 json Containerd::call(const std::string& method, const json& request) const {

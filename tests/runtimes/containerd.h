@@ -13,7 +13,7 @@ namespace bpfnet::e2e {
 class Containerd {
  public:
   /// Starts it, waits until it answers, imports the image. Throws with the end of its log.
-  explicit Containerd(const Node& node, const PluginDirectory& cni);
+  Containerd(const Node& node, const std::string& plugins, const std::string& configurations);
   /// Stops and removes every sandbox made here, then containerd.
   ~Containerd();
   Containerd(const Containerd&) = delete;
@@ -27,10 +27,13 @@ class Containerd {
   /// As kubelet: once.
   void stop(const std::string& sandbox);
   void remove(const std::string& sandbox);
+  /// Imports an archive; with `name` its image is called so too.
+  void import(const std::string& archive, const std::string& name = "") const;
 
  private:
   [[nodiscard]] std::string socket() const { return dir_ + "/containerd.sock"; }
-  void write_config(const PluginDirectory& cni) const;
+  std::string ctr(const std::vector<std::string>& args) const;
+  void write_config(const std::string& plugins, const std::string& configurations) const;
 
   const Node& node_;
   std::string dir_;

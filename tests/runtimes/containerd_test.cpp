@@ -23,7 +23,8 @@ class ContainerdCri : public testing::Test {
     cluster_ = std::make_unique<Cluster>(runtime_cluster({"node-a", "node-b"}));
     for (size_t i = 0; i < 2; i++) {
       plugins_[i] = std::make_unique<PluginDirectory>(cluster_->node(i));
-      runtimes_[i] = std::make_unique<Containerd>(cluster_->node(i), *plugins_[i]);
+      runtimes_[i] = std::make_unique<Containerd>(cluster_->node(i), plugins_[i]->plugins(),
+                                                  plugins_[i]->configurations());
       cluster_->node(i).stop_agent();
       // C24: nothing to serve a pod with, and then, without a restart of containerd, all of it.
       not_ready_before_ = not_ready_before_ && !runtimes_[i]->network_ready();

@@ -23,5 +23,31 @@ TEST(CniCorpus, EveryInputHoldsAndSoDoItsPrefixes) {
   EXPECT_GT(inputs, 0);
 }
 
+// What tests/runtimes/recorder kept of calls by containerd 1.6.20 and Podman 4.3.1.
+NetConf captured(const char* name) {
+  std::stringstream text;
+  text << std::ifstream(std::string(BPFNET_CNI_CORPUS "/captured-") + name).rdbuf();
+  auto conf = parse_conf(text.str());
+  if (!conf) throw std::runtime_error(conf.error().message);
+  return std::move(*conf);
+}
+
+TEST(CniCorpus, CapturedCallsMeanWhatTheRuntimesMeant) {
+  // C20: capitals, an empty HostIP, and null where there are no search domains.
+  const NetConf containerd = captured("containerd-1.6-add.json");
+  EXPECT_EQ(containerd.host_ports, (std::vector<ipam::HostPort>{{18200, 8080, model::Protocol::kTcp, {}}}));
+  EXPECT_EQ(containerd.dns, (ResultDns{{"10.96.0.53"}, "", {}, {"ndots:5"}}));
+  EXPECT_FALSE(captured("containerd-1.6-second-del.json").prev_result) << "C11: the first DEL has used it up";
+
+  const NetConf podman = captured("podman-4.3-add-ports.json");
+  ASSERT_EQ(podman.host_ports.size(), 3U) << "five ports that follow each other are one range";
+  EXPECT_EQ(podman.host_ports[1].count, 5);
+  EXPECT_EQ(podman.host_ports[2].host_ip, Address::parse("127.0.0.1").value());
+  const NetConf second = captured("podman-4.3-del-second.json");
+  ASSERT_TRUE(second.prev_result);
+  EXPECT_EQ(second.prev_result->ips.at(0).address, Address::parse("10.250.0.1").value());
+  EXPECT_EQ(second.ranges.size(), 1U);
+}
+
 }  // namespace
 }  // namespace bpfnet::cni
