@@ -305,13 +305,13 @@ uint64_t Agent::do_resync() {
   resync_repairs_ += repairs;
   if (repairs != 0) spdlog::warn("resync: {} map entries were not as written and are right again", repairs);
   arm_reclaim();
+  offer_network();
   return repairs;
 }
 
 void Agent::arm_resync() {
   loop_->set_timer(kResyncTimer, EventLoop::Clock::now() + kResyncInterval, [this] {
     do_resync();
-    offer_network();
     arm_resync();
   });
 }

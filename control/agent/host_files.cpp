@@ -57,12 +57,17 @@ Status prepare(const Options& options) {
 }
 
 void Agent::offer_network() {
-  // Addresses may come with the Node object, later. An agent without any serves delegated IPAM only, whose
-  // configurations are the user's own.
-  if (options_.cni_conf.empty() || !ready_ || pod_cidrs().empty()) return;
-  const Status written = write_cni_conf(options_);
-  const std::string problem = written ? "" : written.error().message;
-  if (!problem.empty() && problem != told_offer_problem_) spdlog::error("{}; tried again", problem);
+  if (options_.cni_conf.empty() || !ready_) return;
+  std::string problem;
+  if (pod_cidrs().empty()) {
+    // They may come with the Node object, later.
+    problem = fmt::format(
+        "CNI configuration: {} is not written: Node {} has no podCIDRs, and --pod-cidr is not said",
+        options_.cni_conf, options_.node_name);
+  } else if (const Status written = write_cni_conf(options_); !written) {
+    problem = written.error().message;
+  }
+  if (!problem.empty() && problem != told_offer_problem_) spdlog::warn("{}", problem);
   told_offer_problem_ = problem;
 }
 
