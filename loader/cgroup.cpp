@@ -102,10 +102,12 @@ Result<Fd> open_cgroup(const std::string& path) {
 }
 
 Result<bool> ensure_cgroup2(const std::string& path) {
-  if (!open_cgroup(path)) {
+  if (auto present = open_cgroup(path); !present) {
     std::error_code error;
     std::filesystem::create_directories(path, error);
     if (error) return fail_errno(error.value(), "cgroup {}: create", path);
+    // Over a hierarchy of version 1, a mount would take that away from everybody.
+    if (!std::filesystem::is_empty(path, error)) return pass(present);
     if (::mount(kMountSource, path.c_str(), "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
       return fail_errno(errno, "cgroup {}: mount cgroup2", path);
   }

@@ -46,8 +46,9 @@ Status prepare(const Options& options) {
   BPFNET_TRY(loader::ensure_bpffs(options.bpffs));
   if (options.sockets != "off") {
     auto whole = loader::ensure_cgroup2(options.cgroup);
-    if (!whole) return pass(whole);
-    if (!*whole)
+    if (!whole && options.sockets == "on") return pass(whole);
+    if (!whole) spdlog::warn("{}: sockets are not translated, packets are", whole.error().message);
+    if (whole && !*whole)
       spdlog::warn(
           "cgroup {}: seen from a cgroup namespace: sockets of other cgroups are not translated there (run "
           "--prepare privileged)",

@@ -205,6 +205,11 @@ TEST_F(Manifests, PrivilegesAreTheLeastThatWork) {
       EXPECT_TRUE(container["securityContext"]["readOnlyRootFilesystem"].as<bool>()) << name;
     }
   }
+  // An annotation, which every version of Kubernetes reads, and the name in it must be a container's.
+  const YAML::Node annotations = object("DaemonSet/bpfnet")["spec"]["template"]["metadata"]["annotations"];
+  const std::string agent = pod_spec("bpfnet")["containers"][0]["name"].as<std::string>();
+  EXPECT_EQ(annotations["container.apparmor.security.beta.kubernetes.io/" + agent].as<std::string>(""),
+            "unconfined");
   EXPECT_THAT(texts(pod_spec("bpfnet")["containers"][0]["securityContext"]["capabilities"]["add"]),
               UnorderedElementsAre("NET_ADMIN", "SYS_ADMIN"));
 }
