@@ -20,7 +20,6 @@
 namespace bpfnet::loader {
 namespace {
 
-constexpr const char* kMountSource = "bpfnet";
 constexpr const char* kSystemBpffs = "/sys/fs/bpf";
 
 bool below(std::string_view path, std::string_view parent) {
@@ -46,8 +45,9 @@ Status mount_bpffs(const std::string& dir) {
   return ok();
 }
 
-/// Is the topmost mount at exactly `dir` one that we made?
-bool is_our_mount(const std::string& dir) {
+}  // namespace
+
+bool is_own_mount(const std::string& dir, std::string_view kind) {
   std::ifstream mounts("/proc/self/mountinfo");
   bool ours = false;
   for (std::string line; std::getline(mounts, line);) {
@@ -61,12 +61,10 @@ bool is_our_mount(const std::string& dir) {
     std::string type;
     std::string source;
     fields >> type >> source;
-    ours = type == "bpf" && source == kMountSource;
+    ours = type == kind && source == kMountSource;
   }
   return ours;
 }
-
-}  // namespace
 
 bool is_bpffs(const std::string& dir) {
   struct statfs stat {};
@@ -92,7 +90,7 @@ Status unmount_bpffs(const std::string& dir) {
   ::rmdir(dir.c_str());  // refused where it is a mount point or holds what is not ours
   for (const std::string& point : {dir, std::string(kSystemBpffs)}) {
     if (point != dir && !below(dir, point)) continue;
-    if (!is_our_mount(point)) continue;
+    if (!is_own_mount(point, "bpf")) continue;
     auto left = list_directory(point);
     if (!left) return pass(left);
     // The kernel puts two iterators into every bpffs.

@@ -11,6 +11,11 @@
 // The directory of pins. bpffs takes directories, pins and renames, and refuses names with dots.
 namespace bpfnet::loader {
 
+/// The source name of file systems that we mount.
+inline constexpr const char* kMountSource = "bpfnet";
+/// Is the topmost mount at exactly `dir` one of ours, of this file system type?
+bool is_own_mount(const std::string& dir, std::string_view kind);
+
 /// Makes `dir` (and its parents) and sees that it is on a bpffs, mounting one if it is not: at /sys/fs/bpf
 /// for a directory below it, else at `dir`. Mounts of ours bear the source name `bpfnet`.
 Status ensure_bpffs(const std::string& dir);

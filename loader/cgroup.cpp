@@ -3,12 +3,14 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -17,6 +19,9 @@
 
 namespace bpfnet::loader {
 namespace {
+
+/// The inode number of the first cgroup namespace of a kernel (PROC_CGROUP_INIT_INO).
+constexpr ino_t kInitialCgroupNamespace = 0xEFFFFFFB;
 
 /// Where this host has cgroup2; empty: nowhere.
 std::string cgroup2_mount() {
@@ -94,6 +99,28 @@ Result<Fd> open_cgroup(const std::string& path) {
   return fail_errno(error, "cgroup {}: {}; {}", path, fd ? "is not of a cgroup2 hierarchy" : "open",
                     mount.empty() ? "this host has no cgroup2 mounted (mount -t cgroup2 none DIR)"
                                   : fmt::format("cgroup2 is mounted at {}", mount));
+}
+
+Result<bool> ensure_cgroup2(const std::string& path) {
+  if (auto present = open_cgroup(path); !present) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (error) return fail_errno(error.value(), "cgroup {}: create", path);
+    // Over a hierarchy of version 1, a mount would take that away from everybody.
+    if (!std::filesystem::is_empty(path, error)) return pass(present);
+    if (::mount(kMountSource, path.c_str(), "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
+      return fail_errno(errno, "cgroup {}: mount cgroup2", path);
+  }
+  struct stat stat {};
+  if (::stat("/proc/self/ns/cgroup", &stat) != 0) return fail_errno(errno, "cgroup namespace: stat");
+  return stat.st_ino == kInitialCgroupNamespace;
+}
+
+Status unmount_cgroup2(const std::string& path) {
+  if (!is_own_mount(path, "cgroup2")) return ok();
+  if (::umount2(path.c_str(), 0) != 0) return fail_errno(errno, "cgroup {}: unmount", path);
+  ::rmdir(path.c_str());  // fails where the user keeps it for other things
+  return ok();
 }
 
 Status attach_cgroup(const std::string& link_dir, const std::string& cgroup,

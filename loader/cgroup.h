@@ -28,6 +28,13 @@ struct CgroupAttachment {
 /// Opens a directory of a cgroup2 hierarchy. For any other the error says where this host has one.
 Result<Fd> open_cgroup(const std::string& path);
 
+/// Mounts cgroup2 at `path`, which is made, unless the path is in such a hierarchy already. A directory that
+/// holds anything else is an error, which says where this host has cgroup2. True: what is there is the whole
+/// machine's; false: the caller is in a cgroup namespace, whose part alone is seen.
+Result<bool> ensure_cgroup2(const std::string& path);
+/// Takes away what ensure_cgroup2(path) made; fine when that was nothing.
+Status unmount_cgroup2(const std::string& path);
+
 /// Attaches the programs to the cgroup. A link of an earlier run gets the new program by one update in place,
 /// without a call in between that sees none; one at another cgroup is replaced. On failure none of the links
 /// stays that this call has made.

@@ -68,6 +68,13 @@ struct Route {
   [[nodiscard]] std::string to_string() const;
 };
 
+/// A rule for packets with this source: they are routed by `table`.
+struct SourceRule {
+  Address source;
+  uint32_t table = 0;
+  uint32_t priority = 0;  ///< lower ones are asked first; 32766 is the main table's
+};
+
 struct Neighbour {
   int ifindex = 0;
   Address address;
@@ -128,6 +135,9 @@ class Netlink {
   Result<Route> route_to(const Address& destination);
   /// Devices of default routes of either family in the main table, lowest metric first, each once.
   Result<std::vector<Link>> default_route_devices();
+
+  /// false: it was there already.
+  Result<bool> add_rule(const SourceRule& rule);
 
   // --- neighbours ---
   Result<std::vector<Neighbour>> neighbours(int ifindex);

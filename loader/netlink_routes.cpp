@@ -1,3 +1,4 @@
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
@@ -194,6 +195,23 @@ Result<bool> Netlink::delete_route(const Route& route) {
   // ENODEV: the device is gone, and its routes with it.
   if (status.error().code == ESRCH || status.error().code == ENODEV || status.error().code == ENOENT)
     return false;
+  return pass(status);
+}
+
+Result<bool> Netlink::add_rule(const SourceRule& rule) {
+  fib_rule_hdr info{};
+  info.family = family_of(rule.source);
+  info.src_len = static_cast<uint8_t>(rule.source.bits());
+  info.action = FR_ACT_TO_TBL;
+  auto message = make_message(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, info);
+  put_address(message.get(), FRA_SRC, rule.source);
+  nla_put_u32(message.get(), FRA_TABLE, rule.table);
+  nla_put_u32(message.get(), FRA_PRIORITY, rule.priority);
+  nla_put_u8(message.get(), FRA_PROTOCOL, kRouteProtocol);
+  const auto status = socket_->request(
+      std::move(message), fmt::format("rule from {} table {}: add", rule.source.to_string(), rule.table));
+  if (status) return true;
+  if (status.error().code == EEXIST) return false;
   return pass(status);
 }
 

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "control/agent/host_files.h"
 #include "control/agent/local_api.h"
 #include "control/agent/numbers.h"
 #include "loader/defrag.h"
@@ -39,6 +40,7 @@ Agent::~Agent() {
 
 Result<std::unique_ptr<Agent>> Agent::start(const Options& options) {
   BPFNET_TRY(enter_netns(options.netns));
+  BPFNET_TRY(install_plugin(options));
   std::unique_ptr<Agent> agent(new Agent(options));
   BPFNET_TRY(agent->open_state());
   BPFNET_TRY(agent->open_datapath());
@@ -221,6 +223,7 @@ Status Agent::serve() {
   }
   note_source_problems();
   server_->start();
+  offer_network();
   return ok();
 }
 

@@ -112,6 +112,8 @@ class Agent : public cni::EndpointHooks {
   bool refresh_links();
   void refresh_routes();
   void update_pools();
+  /// Writes the CNI configuration when pods can be served, and again when somebody took it away.
+  void offer_network();
   /// What must be compiled anew.
   struct Dirty {
     compile::ServiceChanges services;
@@ -193,10 +195,14 @@ class Agent : public cni::EndpointHooks {
   std::set<std::string> told_source_problems_;
   std::vector<std::string> route_problems_;
   std::vector<std::string> uplink_problems_;
+  std::string told_offer_problem_;
 };
 
-/// Takes away everything an agent with these options ever made: links, maps, devices, routes, sysctls (back
-/// to what was found), the state directory. Goes on after an error; ok only when nothing of ours is left.
+/// Makes a host ready for an agent that has fewer rights than the caller: mounts and the CNI plugin.
+Status prepare(const Options& options);
+/// Takes away everything an agent with these options ever made: the CNI configuration before all else, links,
+/// maps, devices, routes, sysctls (back to what was found), the state directory. Goes on after an error; ok
+/// only when nothing of ours is left.
 Status cleanup(const Options& options);
 /// Takes away what a kube-proxy left behind (remove_kube_proxy_rules); an agent may run meanwhile.
 Status cleanup_kube_proxy(const Options& options);

@@ -24,6 +24,8 @@ std::string configz(const Options& o) {
       {"cgroup", o.cgroup},
       {"sockets", o.sockets},
       {"netns", o.netns},
+      {"cni-conf", o.cni_conf},
+      {"cni-bin-dir", o.cni_bin_dir},
       {"uplink", o.uplinks},
       {"pod-cidr", texts(o.pod_cidrs)},
       {"cluster-cidr", texts(o.cluster_cidrs)},

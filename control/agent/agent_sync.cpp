@@ -142,6 +142,7 @@ void Agent::apply_source_changes() {
   }
   sync(dirty);
   if (!changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty()) refresh_routes();
+  offer_network();
 }
 
 void Agent::on_netlink() {
@@ -304,6 +305,7 @@ uint64_t Agent::do_resync() {
   resync_repairs_ += repairs;
   if (repairs != 0) spdlog::warn("resync: {} map entries were not as written and are right again", repairs);
   arm_reclaim();
+  offer_network();
   return repairs;
 }
 

@@ -6,7 +6,9 @@
 #include <filesystem>
 
 #include "control/agent/agent.h"
+#include "control/agent/host_files.h"
 #include "control/agent/kube_proxy.h"
+#include "loader/cgroup.h"
 #include "loader/defrag.h"
 #include "loader/netns.h"
 
@@ -35,7 +37,9 @@ class Cleanup {
   Status run() {
     auto state_dir = StateDir::lock(options_.state_dir);
     if (!state_dir) return pass(state_dir);  // an agent runs: nothing is touched
+    errors_ = remove_runtime_files(options_);
     note(loader::Datapath::remove(options_.bpffs));
+    note(loader::unmount_cgroup2(options_.cgroup));
     remove_devices_and_routes();
     restore(*state_dir);
     std::error_code ignored;

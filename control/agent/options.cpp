@@ -62,7 +62,9 @@ Status StateDir::remove() {
   }
   if (!fs::is_empty(path_, error)) return ok();  // whatever else is there is not ours
   fs::remove(path_, error);
-  if (error) return fail_errno(error.value(), "state directory {}: remove", path_);
+  // In a container the directory is a mount of the host's.
+  if (error && error != std::errc::device_or_resource_busy)
+    return fail_errno(error.value(), "state directory {}: remove", path_);
   return ok();
 }
 

@@ -21,6 +21,8 @@ struct Options {
   std::string cgroup = "/sys/fs/cgroup";
   std::string sockets = "auto";  ///< on, off, auto
   std::string netns;             ///< path; empty: the caller's
+  std::string cni_conf;          ///< conflist that is written when pods can be served; empty: none
+  std::string cni_bin_dir;       ///< where bpfnet-cni is copied to; empty: nowhere
   std::vector<std::string> uplinks;
   std::vector<Cidr> pod_cidrs;  ///< empty: the own Node's podCIDRs
   std::vector<Cidr> cluster_cidrs;

@@ -23,6 +23,7 @@ struct Arguments {
   std::vector<std::string> cluster_cidrs;
   std::vector<std::string> service_cidrs;
   std::vector<std::string> node_port_addresses;
+  bool prepare = false;
   bool cleanup = false;
   bool cleanup_kube_proxy = false;
 };
@@ -54,6 +55,7 @@ const CLI::Validator kListenAddress(
 void define(CLI::App& app, Arguments& args) {
   Options& o = args.options;
   app.set_version_flag("--version", "bpfnetd " BPFNET_VERSION);
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.set_config("--config", "",
                  "Read flags from this file, one a line: node-name=a, uplink=[\"eth0\",\"eth1\"]");
   app.add_option("--node-name", o.node_name,
@@ -73,6 +75,11 @@ void define(CLI::App& app, Arguments& args) {
       ->check(CLI::IsMember({"on", "off", "auto"}))
       ->capture_default_str();
   app.add_option("--netns", o.netns, "Network namespace to work in, a path (default: the caller's)");
+  app.add_option("--cni-conf", o.cni_conf,
+                 "Write a conflist for bpfnet-cni to this file of the runtime's directory, once pods can be "
+                 "served (default: none)");
+  app.add_option("--cni-bin-dir", o.cni_bin_dir,
+                 "Copy bpfnet-cni to this directory, the runtime's, at start (default: none)");
   app.add_option(
       "--uplink", o.uplinks,
       "Device that leads outside; repeat for several (default: devices of default routes, else those "
@@ -139,6 +146,9 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--log-level", o.log_level, "How much is logged")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
       ->capture_default_str();
+  app.add_flag("--prepare", args.prepare,
+               "Mount what is not mounted, a BPF file system for --bpffs and cgroup2 at --cgroup, copy the "
+               "plugin to --cni-bin-dir, then end");
   app.add_flag("--cleanup", args.cleanup,
                "Take away everything an agent with these flags made on this host, then end");
   app.add_flag("--cleanup-kube-proxy", args.cleanup_kube_proxy,
@@ -197,7 +207,13 @@ int main(int argc, char** argv) {
     options.node_port_addresses = cidrs_of(args.node_port_addresses);
   }
 
+  if (args.prepare && (args.cleanup || args.cleanup_kube_proxy))
+    return die({"--prepare: cannot be said together with --cleanup or --cleanup-kube-proxy"});
   if (args.cleanup || args.cleanup_kube_proxy) return clean_up(args);
+  if (args.prepare) {
+    const auto prepared = bpfnet::agent::prepare(options);
+    return prepared ? 0 : die(prepared.error());
+  }
   auto agent = bpfnet::agent::Agent::start(options);
   if (!agent) return die(agent.error());
   const auto ended = (*agent)->run();

@@ -16,6 +16,11 @@ namespace {
 using loader::Netlink;
 
 constexpr int kLoopbackIfindex = 1;
+/// Above what the kernel gives IPv6 routes that say none.
+constexpr uint32_t kFurtherMetric = 1024;
+/// Routing tables in the container: this and the interface's index.
+constexpr uint32_t kFirstTable = 98000;
+constexpr uint32_t kRulePriority = 9800;
 /// The kernel's link watch has thousands of devices to look at after a boot, at worst.
 constexpr std::chrono::seconds kCarrierTimeout{5};
 
@@ -50,7 +55,29 @@ loader::Route kernel_route(const ResultRoute& route, int ifindex) {
   out.ifindex = ifindex;
   out.onlink = true;
   out.mtu = route.mtu;
+  out.metric = route.priority;
   return out;
+}
+
+/// `eth1` -> 1; 0 for eth0 and names without a number.
+uint32_t interface_number(const std::string& ifname) {
+  const size_t digits = ifname.find_last_not_of("0123456789") + 1;
+  return digits == ifname.size() ? 0 : static_cast<uint32_t>(std::stoul(ifname.substr(digits, 4)));
+}
+
+/// A container's further networks: new connections go out by its first, but what has an address of this one
+/// must leave by this one, whose datapath alone knows it.
+Status route_by_source(Netlink& netlink, int ifindex, const ipam::EndpointRecord& record,
+                       const std::vector<ResultRoute>& routes) {
+  const uint32_t table = kFirstTable + static_cast<uint32_t>(ifindex);
+  for (const ResultRoute& route : routes) {
+    loader::Route own = kernel_route(route, ifindex);
+    own.table = table;
+    BPFNET_TRY(netlink.add_route(own));
+  }
+  for (const Address& ip : record.ips)
+    BPFNET_TRY(netlink.add_rule({.source = ip, .table = table, .priority = kRulePriority}));
+  return ok();
 }
 
 Status configure_pod_side(Netlink& netlink, int pod_netns, const ipam::EndpointRecord& record,
@@ -68,6 +95,7 @@ Status configure_pod_side(Netlink& netlink, int pod_netns, const ipam::EndpointR
   BPFNET_TRY(netlink.set_up(ifindex));
   for (const Address& ip : record.ips) BPFNET_TRY(netlink.add_address(ifindex, ip, ip.bits()));
   for (const ResultRoute& route : routes) BPFNET_TRY(netlink.add_route(kernel_route(route, ifindex)));
+  if (interface_number(record.key.ifname) != 0) return route_by_source(netlink, ifindex, record, routes);
   return ok();
 }
 
@@ -110,10 +138,13 @@ Address gateway(Family family) {
 
 std::vector<ResultRoute> pod_routes(const ipam::EndpointRecord& record, const std::vector<Cidr>& extra) {
   std::vector<ResultRoute> routes;
-  const auto add = [&routes](const Cidr& dst) {
+  // A container has one default route for each of its networks; eth0's is the one that is used.
+  const uint32_t number = interface_number(record.key.ifname);
+  const uint32_t metric = number == 0 ? 0 : kFurtherMetric + number;
+  const auto add = [&routes, metric](const Cidr& dst) {
     const bool known =
         std::any_of(routes.begin(), routes.end(), [&dst](const auto& each) { return each.dst == dst; });
-    if (!known) routes.push_back({.dst = dst, .gateway = gateway(dst.family())});
+    if (!known) routes.push_back({.dst = dst, .gateway = gateway(dst.family()), .priority = metric});
   };
   if (has_family(record, Family::kIpv4)) add(Cidr::parse("0.0.0.0/0").value());
   if (has_family(record, Family::kIpv6)) add(Cidr::parse("::/0").value());

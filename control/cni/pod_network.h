@@ -14,7 +14,8 @@ namespace bpfnet::cni {
 /// The next hop of every pod. No device has these addresses: the datapath answers for them (ARP, ND).
 Address gateway(Family family);
 
-/// A default route for every family the endpoint has, then `extra` by the same gateways.
+/// A default route for every family the endpoint has, then `extra` by the same gateways. Those of interfaces
+/// after the first (eth1, ...) have a metric that lets the first one's stand before them.
 std::vector<ResultRoute> pod_routes(const ipam::EndpointRecord& record, const std::vector<Cidr>& extra);
 
 /// Whether the pod has no `ifname` yet (C9: code 100 if it does).

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "loader/bpffs.h"
 #include "tests/loader/datapath_fixture.h"
 
 namespace bpfnet::loader {
@@ -112,6 +113,27 @@ TEST_F(CgroupTest, WhatIsNoCgroup2IsRefusedByName) {
   ASSERT_FALSE(nowhere);
   EXPECT_EQ(nowhere.error().code, ENOENT);
   EXPECT_TRUE(attached().empty());
+}
+
+TEST(Cgroup2Mount, IsMadeOnceAndGoesAgain) {
+  std::string dir = "/run/bpfnet-test-cgroup2-XXXXXX";
+  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const std::string path = dir + "/a/cgroup";
+  const auto made = ensure_cgroup2(path);
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_TRUE(open_cgroup(path));
+  EXPECT_TRUE(is_own_mount(path, "cgroup2"));
+  EXPECT_TRUE(ensure_cgroup2(path)) << "it is there";
+  EXPECT_TRUE(unmount_cgroup2(path));
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_TRUE(unmount_cgroup2(path)) << "nothing to do";
+
+  // A hierarchy of version 1, or anything else, is not hidden under a mount.
+  std::filesystem::create_directories(dir + "/cpu");
+  const auto refused = ensure_cgroup2(dir);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("is not of a cgroup2 hierarchy"));
+  std::filesystem::remove_all(dir);
 }
 
 }  // namespace

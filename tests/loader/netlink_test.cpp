@@ -146,6 +146,24 @@ TEST_F(NetlinkTest, AddressesOfBothFamiliesAreUsableAtOnce) {
   EXPECT_EQ(node().add_address(4711, ip("10.1.0.2"), 32).error().code, ENODEV);
 }
 
+TEST_F(NetlinkTest, ARuleChoosesTheTableOfASource) {
+  const auto [host, peer] = make_pair_of_links();
+  ASSERT_TRUE(pod().add_address(peer, ip("10.1.0.2"), 32));
+  ASSERT_TRUE(pod().add_route({.dst = cidr("192.0.2.0/24"),
+                               .gateway = ip("169.254.1.1"),
+                               .ifindex = peer,
+                               .onlink = true,
+                               .table = 98002}));
+  EXPECT_EQ(pod().route_to(ip("192.0.2.1")).error().code, ENETUNREACH) << "no rule, no table";
+  for (const char* source : {"10.1.0.2", "fd00::2"}) {
+    const SourceRule rule{.source = ip(source), .table = 98002, .priority = 9800};
+    auto added = pod().add_rule(rule);
+    ASSERT_TRUE(added) << added.error().message;
+    EXPECT_TRUE(*added);
+    EXPECT_FALSE(*pod().add_rule(rule)) << "the same rule again is no error";
+  }
+}
+
 TEST_F(NetlinkTest, ThePodsDefaultRoutesGoByAnOnlinkGateway) {
   const auto [host, peer] = make_pair_of_links();
   ASSERT_TRUE(pod().add_address(peer, ip("10.1.0.2"), 32));

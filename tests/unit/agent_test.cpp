@@ -242,6 +242,17 @@ TEST(BpfnetdHelp, IsWhatTheGoldenFileSays) {
   EXPECT_EQ(help, golden.str()) << "run with BPFNET_UPDATE_GOLDEN=1 if the new help is right";
 }
 
+TEST(BpfnetdFlags, AMistakeInTheFileIsNamed) {
+  const std::string file = testing::TempDir() + "bpfnetd-flags.conf";
+  std::ofstream(file) << "log-level=\"info\"\nmax-flow=5\n";
+  FILE* pipe = popen(fmt::format("{} --config {} --cleanup 2>&1", BPFNETD_BINARY, file).c_str(), "r");
+  char line[512] = {};
+  ASSERT_NE(fgets(line, sizeof(line), pipe), nullptr);
+  EXPECT_THAT(line, HasSubstr("max-flow"));
+  EXPECT_NE(pclose(pipe), 0);
+  std::remove(file.c_str());
+}
+
 TEST(BpfnetdFlags, MistakesAreOneLine) {
   for (const char* flags : {"--xdp maybe", "--pod-cidr 10.0.0.0/99", "--max-flows 1"}) {
     FILE* pipe = popen(fmt::format("{} {} 2>&1", BPFNETD_BINARY, flags).c_str(), "r");

@@ -227,6 +227,33 @@ TEST_F(EndpointTest, GcFreesAllButTheValidOnesOfItsNetwork) {
   EXPECT_EQ(code_of(plugin("GC", "", "")), 7) << "without a list nothing is freed";
 }
 
+// Podman gives a container's second network eth1: both have a default route, and neither is in the other's
+// way.
+TEST_F(EndpointTest, ASecondNetworkHasRoutesOfItsOwn) {
+  const Pod pod;
+  const Variables eth1 = {{"CNI_IFNAME", "eth1"}};
+  const auto second = added("a", pod, {}, eth1);  // whichever comes first
+  const auto first = added("a", pod);
+  auto netlink = loader::Netlink::open(pod.netns()).value();
+  const Address outside = Address::parse("198.51.100.1").value();
+  const int eth0_index = netlink.link("eth0").value()->ifindex;
+  EXPECT_EQ(netlink.route_to(outside)->ifindex, eth0_index);
+  const json conf = {{"prevResult", second}};
+  EXPECT_EQ(code_of(plugin("CHECK", "a", pod.path(), conf, eth1)), 0);
+  EXPECT_EQ(code_of(plugin("CHECK", "a", pod.path(), {{"prevResult", first}})), 0);
+  // What has the second network's address leaves by its interface.
+  const int eth1_index = netlink.link("eth1").value()->ifindex;
+  const auto routes = netlink.routes(98000 + static_cast<uint32_t>(eth1_index)).value();
+  EXPECT_FALSE(routes.empty());
+  for (const loader::Route& route : routes) EXPECT_EQ(route.ifindex, eth1_index);
+  ASSERT_EQ(code_of(plugin("DEL", "a", pod.path(), {}, eth1)), 0);
+  EXPECT_EQ(devices(pod.netns()), "eth0 ");
+  added("a", pod, {}, eth1);  // and again
+  ASSERT_EQ(code_of(plugin("DEL", "a", pod.path())), 0);
+  ASSERT_EQ(code_of(plugin("DEL", "a", pod.path(), {}, eth1)), 0);
+  EXPECT_EQ(leftovers(), "");
+}
+
 // C16
 TEST_F(EndpointTest, FiftyAddsAtOnceThenFiftyDels) {
   constexpr size_t kPods = 50;
