@@ -29,9 +29,16 @@ Status enter_netns(const std::string& path) {
 
 }  // namespace
 
-Agent::Agent(Options options) : options_(std::move(options)) {
-  if (options_.node_name.empty()) options_.node_name = default_node_name();
+namespace {
+
+Options named(Options options) {
+  if (options.node_name.empty()) options.node_name = default_node_name();
+  return options;
 }
+
+}  // namespace
+
+Agent::Agent(Options options) : options_(named(std::move(options))) {}
 
 Agent::~Agent() {
   if (server_) server_->stop();

@@ -12,6 +12,7 @@
 #include "control/agent/event_loop.h"
 #include "control/agent/host_setup.h"
 #include "control/agent/node_links.h"
+#include "control/agent/notices.h"
 #include "control/agent/numbers.h"
 #include "control/agent/options.h"
 #include "control/agent/policies.h"
@@ -136,6 +137,7 @@ class Agent : public cni::EndpointHooks {
   void tell_queued(const sources::Changes& changes);
   void tell_synced(const Dirty& dirty, EventLoop::Clock::duration took);
   void tell_problems();
+  void tell_source();
   void note_problems(apply::Problems problems);
   void note_source_problems();
   void arm_reclaim();
@@ -193,6 +195,7 @@ class Agent : public cni::EndpointHooks {
   std::set<std::string> told_source_problems_;
   std::vector<std::string> route_problems_;
   std::vector<std::string> uplink_problems_;
+  Notices notices_{options_.node_name};
 };
 
 /// Takes away everything an agent with these options ever made: links, maps, devices, routes, sysctls (back

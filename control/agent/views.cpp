@@ -70,9 +70,9 @@ std::string source_state(const std::vector<sources::KindStatus>& kinds) {
 ordered_json source_kinds_view(const std::vector<sources::KindStatus>& kinds) {
   ordered_json view = ordered_json::object();
   for (const sources::KindStatus& kind : kinds)
-    view[kind.kind] = {{"state", kind.state},      {"synced", kind.synced}, {"current", kind.current},
-                       {"objects", kind.objects},  {"events", kind.events}, {"relists", kind.relists},
-                       {"failures", kind.failures}};
+    view[kind.kind] = {{"state", kind.state},       {"synced", kind.synced},  {"current", kind.current},
+                       {"objects", kind.objects},   {"events", kind.events},  {"relists", kind.relists},
+                       {"failures", kind.failures}, {"version", kind.version}};
   return view;
 }
 

@@ -18,6 +18,7 @@ struct KindStatus {
   bool synced = false;   ///< a full state was delivered once
   bool current = false;  ///< changes arrive now
   size_t objects = 0;
+  std::string version;    ///< of the kind's newest change in state(), as its server counts; may be empty
   uint64_t events = 0;    ///< changes that came since the start
   uint64_t relists = 0;   ///< full lists after the first
   uint64_t failures = 0;  ///< connections and requests that failed
@@ -67,8 +68,8 @@ class Source {
   [[nodiscard]] virtual std::vector<KindStatus> kinds() const { return {}; }
   /// Tells users of the cluster, where the source has a way to. May be said again and again: it tells once.
   virtual void notify(const Notice&) {}
-  /// The datapath of this node stands: pods can be wired from now on. `node`: its Node object.
-  virtual void network_ready(const std::string& /*node*/) {}
+  /// The datapath of this node stands: pods can be wired from now on.
+  virtual void network_ready() {}
 };
 
 }  // namespace bpfnet::sources

@@ -1,0 +1,5 @@
+bpfnet_test(unit_kubernetes
+  SOURCES kubernetes_access_test.cpp kubernetes_cutter_test.cpp kubernetes_reader_test.cpp kubernetes_list_test.cpp
+          kubernetes_watch_test.cpp kubernetes_trouble_test.cpp kubernetes_write_test.cpp kubernetes_fixture.cpp
+  DEPS bpfnet_kubernetes bpfnet_apiserver
+  LABELS unit)
