@@ -99,6 +99,7 @@ void Reflector::send_page(const std::string& more) {
   }
   http::Request page = request(query);
   page.stall = config_.times.stall;
+  initial_ = false;
   list_.emplace();
   frames_.reset();
   trouble_.clear();
@@ -167,12 +168,12 @@ void Reflector::forget_unseen() {
 void Reflector::synced() {
   status_.relists += status_.synced ? 1 : 0;
   status_.synced = true;
+  tell_status();
   queue_.put({.what = Delivery::What::kSynced,
               .kind = config_.resource.kind,
               .name = {},
               .decoded = {},
               .version = version_});
-  tell_status();
 }
 
 // ---- watches

@@ -76,7 +76,9 @@ TEST_F(SourceTest, ListsInPagesWhereWatchListIsRefused) {
   }));
   EXPECT_THAT(asked("services"), ElementsAre("initial", "list 0", "page", "page", "watch"));
   for (const auto& request : server_.requests())
-    if (is_list(request, "services")) EXPECT_EQ(request.parameter("limit"), "500");
+    if (is_list(request, "services")) {
+      EXPECT_EQ(request.parameter("limit"), "500");
+    }
 }
 
 // K7: a server that is older than the parameter begins an ordinary watch and never says that it is complete.
@@ -91,6 +93,7 @@ TEST_F(SourceTest, ListsWhereWatchListIsNotUnderstood) {
   open();
   ASSERT_TRUE(until_synced());
   EXPECT_THAT(services(), ElementsAre("web"));
+  ASSERT_TRUE(server_.wait_for_watches(8));
   EXPECT_THAT(asked("services"), ElementsAre("initial", "list 0", "watch"));
 }
 
@@ -137,8 +140,9 @@ TEST_F(SourceTest, SelectorsLeaveOutWhatIsSomebodyElses) {
     close();
   }
   for (const auto& request : server_.requests())
-    if (request.path.ends_with("/services"))
+    if (request.path.ends_with("/services")) {
       EXPECT_EQ(request.parameter("fieldSelector"), "spec.clusterIP!=None");
+    }
 }
 
 // K18
