@@ -11,6 +11,7 @@
 #include "control/agent/host_files.h"
 #include "control/agent/local_api.h"
 #include "control/agent/numbers.h"
+#include "control/agent/open_source.h"
 #include "loader/defrag.h"
 #include "loader/netns.h"
 
@@ -29,9 +30,16 @@ Status enter_netns(const std::string& path) {
 
 }  // namespace
 
-Agent::Agent(Options options) : options_(std::move(options)) {
-  if (options_.node_name.empty()) options_.node_name = default_node_name();
+namespace {
+
+Options named(Options options) {
+  if (options.node_name.empty()) options.node_name = default_node_name();
+  return options;
 }
+
+}  // namespace
+
+Agent::Agent(Options options) : options_(named(std::move(options))) {}
 
 Agent::~Agent() {
   if (server_) server_->stop();
@@ -76,9 +84,9 @@ Status Agent::open_state() {
   services_ = Services(std::move(*service_numbers));
 
   const auto begin = EventLoop::Clock::now();
-  auto source = sources::FileSource::open(options_.manifests);
+  auto source = open_source(options_);
   if (!source) return pass(source);
-  source_.emplace(std::move(*source));
+  source_ = std::move(*source);
   note_read(begin);
   return ok();
 }
@@ -219,7 +227,7 @@ Status Agent::serve() {
     refresh_routes();
     sync(everything());
   } else {
-    spdlog::warn("manifests {}: not readable yet; what the maps hold stays as it is", options_.manifests);
+    spdlog::warn("{}: not read yet; what the maps hold stays as it is", source_->describe());
   }
   note_source_problems();
   server_->start();

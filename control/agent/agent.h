@@ -12,6 +12,7 @@
 #include "control/agent/event_loop.h"
 #include "control/agent/host_setup.h"
 #include "control/agent/node_links.h"
+#include "control/agent/notices.h"
 #include "control/agent/numbers.h"
 #include "control/agent/options.h"
 #include "control/agent/policies.h"
@@ -28,7 +29,7 @@
 #include "control/health/monitor.h"
 #include "control/ipam/allocator.h"
 #include "control/ipam/store.h"
-#include "control/sources/files.h"
+#include "control/sources/source.h"
 #include "loader/datapath.h"
 #include "loader/netlink.h"
 
@@ -138,6 +139,7 @@ class Agent : public cni::EndpointHooks {
   void tell_queued(const sources::Changes& changes);
   void tell_synced(const Dirty& dirty, EventLoop::Clock::duration took);
   void tell_problems();
+  void tell_source();
   void note_problems(apply::Problems problems);
   void note_source_problems();
   void arm_reclaim();
@@ -159,7 +161,7 @@ class Agent : public cni::EndpointHooks {
   std::unique_ptr<EventLoop> loop_;
   std::optional<loader::Netlink> netlink_;
   std::optional<loader::NetlinkMonitor> monitor_;
-  std::optional<sources::FileSource> source_;
+  std::unique_ptr<sources::Source> source_;
   std::optional<loader::Datapath> datapath_;
   std::mutex datapath_mutex_;  ///< attach, detach, attachments: from the loop and from API threads
   std::unique_ptr<apply::Publisher> publisher_;
@@ -196,6 +198,7 @@ class Agent : public cni::EndpointHooks {
   std::vector<std::string> route_problems_;
   std::vector<std::string> uplink_problems_;
   std::string told_offer_problem_;
+  Notices notices_{options_.node_name};
 };
 
 /// Makes a host ready for an agent that has fewer rights than the caller: mounts and the CNI plugin.

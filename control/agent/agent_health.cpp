@@ -17,7 +17,10 @@ nlohmann::ordered_json texts(const std::vector<Cidr>& cidrs) {
 std::string configz(const Options& o) {
   const nlohmann::ordered_json flags = {
       {"node-name", o.node_name},
+      {"source", o.source},
       {"manifests", o.manifests},
+      {"kubeconfig", o.kubeconfig},
+      {"api-server", o.api_server},
       {"state-dir", o.state_dir},
       {"bpffs", o.bpffs},
       {"socket", o.socket},
@@ -89,7 +92,21 @@ void Agent::tell_synced(const Dirty& dirty, EventLoop::Clock::duration took) {
   tell_problems();
 }
 
+void Agent::tell_source() {
+  std::vector<health::SourceKind> kinds;
+  for (const sources::KindStatus& kind : source_->kinds())
+    kinds.push_back({.kind = kind.kind,
+                     .current = kind.current,
+                     .objects = kind.objects,
+                     .events = kind.events,
+                     .relists = kind.relists,
+                     .failures = kind.failures});
+  if (!kinds.empty()) health_->set_source(std::move(kinds));
+}
+
 void Agent::tell_problems() {
+  notices_.tell(*source_, services_.image().warnings, policies_.image().warnings);
+  notices_.tell(*source_, health_->problems());
   health_->set_problems("source", told_source_problems_.size());
   health_->set_problems("services", services_.image().warnings.size());
   health_->set_problems("policy", policies_.image().warnings.size());

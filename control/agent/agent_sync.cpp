@@ -102,7 +102,9 @@ std::map<uint32_t, interface> Agent::interfaces() const {
 
 void Agent::on_source() {
   const auto begin = EventLoop::Clock::now();
-  if (!source_->process()) return;
+  const bool changed = source_->process();
+  tell_source();
+  if (!changed) return;
   note_read(begin);
   apply_source_changes();
   note_source_problems();
@@ -282,6 +284,7 @@ void Agent::note_sync(EventLoop::Clock::time_point begin, uint64_t writes_before
   ready_ = true;
   first_sync_us_ = last_sync_us_;
   spdlog::info("ready");
+  source_->network_ready();
   spdlog::default_logger()->flush();
   arm_resync();
 }
@@ -312,6 +315,7 @@ uint64_t Agent::do_resync() {
 void Agent::arm_resync() {
   loop_->set_timer(kResyncTimer, EventLoop::Clock::now() + kResyncInterval, [this] {
     do_resync();
+    notices_.renew(*source_);
     arm_resync();
   });
 }
@@ -321,13 +325,16 @@ void Agent::note_problems(apply::Problems problems) {
   for (const apply::Problem& problem : problems)
     told.insert(fmt::format("{}: {}", problem.object, problem.message));
   log_new(told_apply_problems_, std::move(told), spdlog::level::err);
+  notices_.tell(*source_, problems);
   apply_problems_ = std::move(problems);
 }
 
 void Agent::note_source_problems() {
   std::set<std::string> told;
-  for (const sources::Problem& problem : source_->problems()) told.insert(problem.to_string());
+  const std::vector<sources::Problem> problems = source_->problems();
+  for (const sources::Problem& problem : problems) told.insert(problem.to_string());
   log_new(told_source_problems_, std::move(told), spdlog::level::warn);
+  notices_.tell(*source_, problems);
   tell_problems();
 }
 

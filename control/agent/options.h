@@ -13,8 +13,11 @@ namespace bpfnet::agent {
 
 /// What a user can say to bpfnetd; flags and the file of --config fill it.
 struct Options {
-  std::string node_name;  ///< empty: the host's name in lower case (S9)
+  std::string node_name;         ///< empty: the host's name in lower case (S9)
+  std::string source = "files";  ///< files, kubernetes
   std::string manifests = "/etc/bpfnet/manifests";
+  std::string kubeconfig;  ///< file; empty: the service account of the Pod
+  std::string api_server;  ///< URL; empty: what the former says
   std::string state_dir = "/var/lib/bpfnet";
   std::string bpffs = "/sys/fs/bpf/bpfnet";
   std::string socket = "/run/bpfnet/bpfnet.sock";

@@ -60,6 +60,16 @@ void define(CLI::App& app, Arguments& args) {
                  "Read flags from this file, one a line: node-name=a, uplink=[\"eth0\",\"eth1\"]");
   app.add_option("--node-name", o.node_name,
                  "Name of this node's Node object (default: the host name in lower case)");
+  app.add_option("--source", o.source, "Where the wanted network state comes from")
+      ->check(CLI::IsMember({"files", "kubernetes"}))
+      ->capture_default_str();
+  app.add_option(
+      "--kubeconfig", o.kubeconfig,
+      "Where the API server is and as whom it is asked, a file (default: the service account of the Pod)");
+  app.add_option(
+      "--api-server", o.api_server,
+      "URL of the API server, instead of what kubeconfig or Pod say: without kube-proxy the service "
+      "address of the API server leads nowhere until bpfnetd serves it");
   app.add_option("--manifests", o.manifests, "Directory of Kubernetes manifests, watched")
       ->capture_default_str();
   app.add_option("--state-dir", o.state_dir, "Leases, endpoints, numbers and the journal of host changes")

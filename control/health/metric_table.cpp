@@ -66,6 +66,12 @@ const std::vector<MetricSpec>& metric_table() {
       // the agent
       {"bpfnet_sync_map_writes_total", kCounter, "map,operation",
        "Map entries put and erased by the agent, and attempts that failed."},
+      {"bpfnet_source_current", kGauge, "kind",
+       "1: changes of this kind arrive now (--source kubernetes, etcd)."},
+      {"bpfnet_source_objects", kGauge, "kind", "Objects of the kind that the source has."},
+      {"bpfnet_source_events_total", kCounter, "kind", "Changes of objects that came from the source."},
+      {"bpfnet_source_relists_total", kCounter, "kind", "Full lists after the first: the history was gone."},
+      {"bpfnet_source_failures_total", kCounter, "kind", "Requests and watches that failed."},
       {"bpfnet_problems", kGauge, "from", "What GET /v1/problems shows, by origin."},
       {"bpfnet_build_info", kGauge, "version", "1; the version of this agent is the label."},
       {"process_cpu_seconds_total", kCounter, "", "CPU time of the agent, user and system."},

@@ -118,6 +118,34 @@ class Metrics::WriteCollector : public prometheus::Collectable {
   std::vector<MapWrites> writes_;
 };
 
+class Metrics::SourceCollector : public prometheus::Collectable {
+ public:
+  void set(std::vector<SourceKind> kinds) {
+    const std::lock_guard lock(mutex_);
+    kinds_ = std::move(kinds);
+  }
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    const std::lock_guard lock(mutex_);
+    return {family("bpfnet_source_current", [](const SourceKind& kind) { return kind.current ? 1 : 0; }),
+            family("bpfnet_source_objects", [](const SourceKind& kind) { return kind.objects; }),
+            family("bpfnet_source_events_total", [](const SourceKind& kind) { return kind.events; }),
+            family("bpfnet_source_relists_total", [](const SourceKind& kind) { return kind.relists; }),
+            family("bpfnet_source_failures_total", [](const SourceKind& kind) { return kind.failures; })};
+  }
+
+ private:
+  template <typename Value>
+  [[nodiscard]] prometheus::MetricFamily family(const std::string& name, Value value) const {
+    auto result = make_family(name);
+    for (const SourceKind& kind : kinds_)
+      add_sample(result, {{"kind", kind.kind}}, static_cast<double>(value(kind)));
+    return result;
+  }
+
+  mutable std::mutex mutex_;
+  std::vector<SourceKind> kinds_;
+};
+
 prometheus::MetricFamily make_family(const std::string& name) {
   const MetricSpec& spec = metric_spec(name);
   return {.name = name,
@@ -141,7 +169,8 @@ Metrics::Metrics(std::shared_ptr<const Clock> clock, const std::string& version)
       registry_(std::make_shared<prometheus::Registry>()),
       families_(std::make_unique<Families>(*registry_)),
       writes_(std::make_shared<WriteCollector>()),
-      sources_{registry_, writes_} {
+      source_(std::make_shared<SourceCollector>()),
+      sources_{registry_, writes_, source_} {
   families_->build.Add({{"version", version}}).Set(1);
 }
 
@@ -174,6 +203,10 @@ void Metrics::synced(const Synced& sync) {
 
 void Metrics::set_writes(std::vector<MapWrites> writes) {
   writes_->set(std::move(writes));
+}
+
+void Metrics::set_source(std::vector<SourceKind> kinds) {
+  source_->set(std::move(kinds));
 }
 
 void Metrics::set_problems(const std::string& from, size_t count) {

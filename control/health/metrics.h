@@ -38,6 +38,16 @@ struct MapWrites {
   uint64_t failures = 0;
 };
 
+/// How the source stands with one kind of objects.
+struct SourceKind {
+  std::string kind;
+  bool current = false;
+  size_t objects = 0;
+  uint64_t events = 0;
+  uint64_t relists = 0;
+  uint64_t failures = 0;
+};
+
 /// What the agent counts and what is collected when somebody asks. From any thread.
 class Metrics {
  public:
@@ -48,6 +58,7 @@ class Metrics {
   void queued(const Queued& changes);
   void synced(const Synced& sync);
   void set_writes(std::vector<MapWrites> writes);
+  void set_source(std::vector<SourceKind> kinds);
   void set_problems(const std::string& from, size_t count);
   void count_healthz(unsigned code);
   void count_livez(unsigned code);
@@ -61,11 +72,13 @@ class Metrics {
  private:
   struct Families;
   class WriteCollector;
+  class SourceCollector;
   std::shared_ptr<const Clock> clock_;
   Clock::Wall started_;
   std::shared_ptr<prometheus::Registry> registry_;
   std::unique_ptr<Families> families_;
   std::shared_ptr<WriteCollector> writes_;
+  std::shared_ptr<SourceCollector> source_;
   std::vector<std::shared_ptr<const prometheus::Collectable>> sources_;
   std::mutex mutex_;
   std::vector<Clock::Wall> triggers_;  ///< of changes not yet in the maps

@@ -48,6 +48,7 @@ class Monitor {
     checks_->update(wanted, where);
   }
   void set_writes(std::vector<MapWrites> writes, uint32_t slots_used);
+  void set_source(std::vector<SourceKind> kinds) { metrics_.set_source(std::move(kinds)); }
   void set_problems(const std::string& from, size_t count) { metrics_.set_problems(from, count); }
 
   /// Listeners that could not be opened.

@@ -76,6 +76,8 @@ class Decoder {
     object(root, kind->text, version == nullptr ? "" : version->text);
   }
 
+  void known(const Value& root, Kind kind) { object(root, kind, info(kind).api_version); }
+
  private:
   // Items of a typed list (ServiceList) may leave kind and apiVersion to the list.
   void list(const Value& root, const Value& items, std::string_view item_kind) {
@@ -252,6 +254,16 @@ class Decoder {
 
 std::string_view to_string(Kind kind) {
   return info(kind).name;
+}
+
+std::string_view api_version(Kind kind) {
+  return info(kind).api_version;
+}
+
+DecodedText decode_object(const Value& root, Kind kind) {
+  DecodedText result;
+  if (root.kind == Value::Kind::kMap) Decoder(result, "").known(root, kind);
+  return result;
 }
 
 DecodedText decode(std::string_view text, Format format) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "control/model/objects.h"
+#include "control/sources/document.h"
 #include "control/sources/problem.h"
 
 namespace bpfnet::sources {
@@ -33,7 +34,14 @@ struct DecodedText {
   bool complete = true;           ///< false: part of the text could not be read, objects may be missing
 };
 
+/// The group and version that the kind is read in: `discovery.k8s.io/v1`.
+std::string_view api_version(Kind kind);
+
 enum class Format { kYaml, kJson };
+
+/// Decodes one object whose kind is known by where it was read, as an API server gives it: kind and
+/// apiVersion are not looked at. Nothing for what is left out without a word. Pure; never throws.
+DecodedText decode_object(const Value& root, Kind kind);
 
 /// Decodes the manifests of `text` (several documents, List kinds). Pure; never throws. Kinds that are not
 /// read are left out without a word, and so are FQDN slices (S4).

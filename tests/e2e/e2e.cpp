@@ -20,6 +20,9 @@ ClusterOptions cluster_options(std::vector<std::string> nodes, std::vector<std::
   // Everything holds in both ways of translating services.
   const char* sockets = std::getenv("BPFNET_E2E_SOCKETS");
   options.sockets = sockets != nullptr && std::string(sockets) == "on" ? "on" : "off";
+  // And whichever way the objects come.
+  if (const char* source = std::getenv("BPFNET_E2E_SOURCE"); source != nullptr && *source != '\0')
+    options.source = source;
   // Two checkouts on one machine can run side by side under names of their own.
   if (const char* name = std::getenv("BPFNET_E2E_NAME"); name != nullptr && *name != '\0') {
     options.prefix = fmt::format("bn-{}-", name);

@@ -3,4 +3,4 @@ file(GLOB sources ${PROJECT_SOURCE_DIR}/control/sources/*.cpp ${PROJECT_SOURCE_D
      ${PROJECT_SOURCE_DIR}/base/*.cpp)
 bpfnet_fuzz(manifest_fuzz
   SOURCES manifest_fuzz.cpp ${sources}
-  DEPS fmt::fmt tl::expected PkgConfig::YAMLCPP nlohmann_json::nlohmann_json)
+  DEPS fmt::fmt tl::expected PkgConfig::YAMLCPP PkgConfig::SIMDJSON nlohmann_json::nlohmann_json)

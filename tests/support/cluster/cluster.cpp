@@ -124,6 +124,12 @@ Cluster::Cluster(ClusterOptions options)
     nodes_.push_back(std::make_unique<Node>(options_, i));
     Node& node = *nodes_.back();
     network_.attach(node.host(), node.name());
+    if (options_.source == "kubernetes") node.use_api(std::make_shared<ApiMirror>(node.netns(), "127.0.0.1"));
+  }
+  if (options_.source == "kubernetes-shared") {
+    Host& host = network_.client();
+    api_ = std::make_shared<ApiMirror>(host.netns(), host.ip(Family::kIpv4).to_string());
+    for (auto& node : nodes_) node->use_api(api_);
   }
   for (auto& node : nodes_) {
     node->write_manifest("00-cluster", cluster_objects());

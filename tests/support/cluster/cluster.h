@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/address.h"
+#include "tests/support/cluster/api_mirror.h"
 #include "tests/support/cluster/cgroup.h"
 #include "tests/support/cluster/manifests.h"
 #include "tests/support/cluster/netns.h"
@@ -30,6 +31,8 @@ struct ClusterOptions {
   std::string prefix = "bn-e2e-";                 ///< of every namespace and cgroup
   std::string run_root = "/run/bpfnet-test-e2e";  ///< state, sockets, bpffs and logs of every node
   std::vector<std::string> nodes = {"node-a", "node-b"};
+  /// files; kubernetes: each node has an API server of its own; kubernetes-shared: one on the client's host.
+  std::string source = "files";
   std::string sockets = "off";            ///< --sockets; `on`: in a cgroup of the run; empty: not said
   std::vector<std::string> agent_args;    ///< added to every bpfnetd
   std::vector<std::string> cni_versions;  ///< unused entries are ignored; the first is used, default 1.0.0
@@ -142,6 +145,10 @@ class Node {
   void await_applied(const std::function<void()>& change);
   [[nodiscard]] uint64_t generation() const;
   void keep();
+  /// Where the agent's state comes from instead of files; before start().
+  void use_api(std::shared_ptr<ApiMirror> api) { api_ = std::move(api); }
+  /// Has the agent, and have its maps, everything that the API server has?
+  [[nodiscard]] bool api_applied() const;
 
  private:
   [[nodiscard]] std::vector<std::string> agent_argv(const std::vector<std::string>& more_args) const;
@@ -149,6 +156,7 @@ class Node {
   std::string name_;
   size_t index_;
   Host host_;
+  std::shared_ptr<ApiMirror> api_;  ///< null: files are the source
   Child agent_;
   bool keep_ = false;
 };
@@ -227,6 +235,8 @@ class Cluster {
   /// A manifest file on every node; waits until all have applied it.
   void apply(const std::string& file, const std::string& yaml);
   void remove(const std::string& file);
+  /// The API server that all nodes share.
+  [[nodiscard]] ApiMirror& api() { return *api_; }
   /// Backends of a service, from pods.
   [[nodiscard]] BackendManifest backend(const std::string& pod);
 
@@ -247,6 +257,7 @@ class Cluster {
   Lock lock_;
   std::optional<Cgroup> cgroup_;
   Network network_;
+  std::shared_ptr<ApiMirror> api_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::map<std::string, std::unique_ptr<Pod>> pods_;
 };

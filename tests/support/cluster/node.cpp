@@ -67,6 +67,7 @@ std::vector<std::string> Node::agent_argv(const std::vector<std::string>& more_a
                                    bpffs(),
                                    "--socket",
                                    socket()};
+  if (api_) argv.insert(argv.end(), {"--source", "kubernetes", "--api-server", api_->url()});
   if (!options_.sockets.empty()) argv.insert(argv.end(), {"--sockets", options_.sockets});
   if (options_.sockets == "on")
     argv.insert(argv.end(), {"--cgroup", cgroup2_mount() + "/" + cgroup_name(options_)});
@@ -175,6 +176,11 @@ uint64_t Node::generation() const {
 }
 
 void Node::await_applied(const std::function<void()>& change) {
+  if (api_) {
+    change();
+    if (eventually([&] { return api_applied(); }, kApplyDeadline)) return;
+    throw std::runtime_error(fmt::format("{}: change not applied:\n{}", name_, tail(log())));
+  }
   const uint64_t before = generation();
   change();
   if (!eventually([&] { return generation() > before; }, kApplyDeadline)) {
@@ -183,7 +189,19 @@ void Node::await_applied(const std::function<void()>& change) {
   }
 }
 
+// What a watch's selectors leave out makes no event: bookmarks tell how far it has come.
+bool Node::api_applied() const {
+  const uint64_t version = api_->server().version();
+  api_->server().send_bookmarks();
+  const json kinds = api("/v1/status").at("source_kinds");
+  return std::ranges::all_of(kinds, [&](const json& kind) {
+    const std::string seen = kind.at("version");
+    return !seen.empty() && std::stoull(seen) >= version;
+  });
+}
+
 void Node::write_manifest(const std::string& file, const std::string& yaml) const {
+  if (api_) api_->put(file, yaml);
   write_atomically(dir("manifests/" + file + ".yaml"), yaml);
 }
 
@@ -196,11 +214,12 @@ void Node::apply(const std::string& file, const std::string& yaml) {
 void Node::remove_manifest(const std::string& file) {
   const std::string path = dir("manifests/" + file + ".yaml");
   if (!std::filesystem::exists(path)) return;
-  if (!agent_.running()) {
+  const auto remove = [&] {
+    if (api_) api_->remove(file);
     std::filesystem::remove(path);
-    return;
-  }
-  await_applied([&] { std::filesystem::remove(path); });
+  };
+  if (!agent_.running()) return remove();
+  await_applied(remove);
 }
 
 void Node::keep() {

@@ -1,0 +1,74 @@
+#include "control/kubernetes/connections.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <random>
+
+namespace bpfnet::kubernetes {
+
+Connections::Connections(http::Client& client, DeliveryQueue& queue, const KubernetesSource::Options& options)
+    : client_(client),
+      options_(options),
+      events_(client, options.cluster.server, options.node_name, options.events),
+      condition_(client, options.cluster.server, options.node_name) {
+  uint64_t seed = options_.seed != 0 ? options_.seed : std::random_device{}();
+  for (const Resource& resource : resources()) {
+    std::function<void(const sources::Value&)> see;
+    if (resource.kind == sources::Kind::kNode)
+      see = [this](const sources::Value& node) { condition_.saw(node); };
+    reflectors_.push_back(std::make_unique<Reflector>(client_, queue,
+                                                      Reflector::Config{.resource = resource,
+                                                                        .server = options_.cluster.server,
+                                                                        .node_name = options_.node_name,
+                                                                        .times = options_.times,
+                                                                        .seed = seed += 2},
+                                                      std::move(see)));
+    reflectors_.back()->on_reached = [this] {
+      for (const auto& each : reflectors_) each->server_is_back();
+    };
+  }
+}
+
+void Connections::start() {
+  for (const auto& reflector : reflectors_) reflector->start();
+  if (const auto secrets = http::read_secrets(client_.access())) secrets_ = *secrets;
+  client_.after(options_.secrets_every, [this] { look_at_secrets(); });
+  client_.after(options_.silence, [this] { look_at_silence(); });
+}
+
+void Connections::reconnect(const std::string& why) {
+  spdlog::warn("API server {}: {}; watches are started again", options_.cluster.server, why);
+  for (const auto& reflector : reflectors_) reflector->reconnect();
+}
+
+// New requests show new certificates by themselves; watches would go on under the old ones.
+void Connections::look_at_secrets() {
+  const auto secrets = http::read_secrets(client_.access());
+  if (!secrets) {
+    spdlog::warn("API server {}: {}", options_.cluster.server, secrets.error().message);
+  } else if (std::exchange(secrets_, *secrets) != *secrets) {
+    reconnect("certificates were replaced");
+  }
+  client_.after(options_.secrets_every, [this] { look_at_secrets(); });
+}
+
+// TCP notices a peer that is gone. A server which is there and does nothing any more is found by asking it.
+void Connections::look_at_silence() {
+  auto heard = http::Client::Clock::time_point::min();
+  for (const auto& reflector : reflectors_) heard = std::max(heard, reflector->heard());
+  const auto silent = http::Client::Clock::now() - heard;
+  if (silent < options_.silence) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(options_.silence - silent);
+    client_.after(left, [this] { look_at_silence(); });
+    return;
+  }
+  client_.ask({.url = options_.cluster.server + "/version", .deadline = options_.patience}, 1 << 20,
+              [this](const Result<http::Reply>& reply) {
+                // Any answer is a sign of life. What refuses connections is for the reflectors to see.
+                if (!reply) reconnect("no sign of life: " + reply.error().message);
+                client_.after(options_.silence, [this] { look_at_silence(); });
+              });
+}
+
+}  // namespace bpfnet::kubernetes

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "control/http/client.h"
+#include "control/kubernetes/backoff.h"
+#include "control/kubernetes/delivery.h"
+#include "control/kubernetes/json_cutter.h"
+#include "control/kubernetes/object_reader.h"
+#include "control/kubernetes/resource.h"
+
+namespace bpfnet::kubernetes {
+
+/// Keeps the loop's view of one kind equal to the server's: list and watch, again and again (K1-K8). Lives on
+/// the client's thread. What it has told it remembers by name and version, so that a list after a
+/// disturbance becomes the differences (K4): objects that are as they were are not even decoded twice.
+class Reflector {
+ public:
+  struct Times {
+    std::chrono::seconds watch_min{300};  ///< timeoutSeconds is between these (K2)
+    std::chrono::seconds watch_max{600};
+    std::chrono::milliseconds initial{60'000};  ///< a WatchList tells nothing for so long: lists instead
+    std::chrono::milliseconds missing{30'000};  ///< until a kind that is not installed is looked for again
+    std::chrono::seconds stall{30};             ///< a list tells nothing for so long
+  };
+  struct Config {
+    const Resource& resource;
+    std::string server;  ///< `https://host:port`, without a slash at the end
+    std::string node_name;
+    Times times;
+    uint64_t seed = 0;
+  };
+
+  Reflector(http::Client& client, DeliveryQueue& queue, Config config,
+            std::function<void(const sources::Value&)> see = {});
+  Reflector(const Reflector&) = delete;
+  Reflector& operator=(const Reflector&) = delete;
+
+  void start();
+  /// What is under way is done again on a new connection: it is not what it was, or nobody answers on it.
+  void reconnect();
+  /// The server was reached by somebody: no reason to wait for it any longer.
+  void server_is_back();
+  /// Called when an answer begins after failures.
+  std::function<void()> on_reached;
+
+  [[nodiscard]] const sources::KindStatus& status() const { return status_; }
+  /// Of the last sign of life of the server.
+  [[nodiscard]] http::Client::Clock::time_point heard() const { return heard_; }
+
+ private:
+  enum class Wait : uint8_t { kNone, kUnreached, kAsked };  ///< kAsked: the server wants it so
+  using Names = std::unordered_map<std::string, uint64_t>;  ///< `namespace/name` -> hash of the version
+
+  void begin();
+  // lists
+  void begin_list();
+  void send_page(const std::string& more);
+  bool take_item(std::string_view json);
+  void end_page(const http::Outcome& outcome);
+  void end_list(const std::string& version);
+  // watches
+  void begin_watch(bool initial);
+  bool take_frame(std::string_view json);
+  void take_object(ReadObject object);
+  void take_gone(const model::ObjectName& name, const std::string& version);
+  void end_watch(const http::Outcome& outcome);
+  void watch_initial();
+  void check_initial();
+  // both
+  void take_head(const http::Head& head);
+  bool keep_error(std::string_view data);
+  void fail_with(const http::Outcome& outcome);
+  void refused(int status);
+  void forget_unseen();
+  void synced();
+  void retry(std::string why, Wait wait, std::optional<std::chrono::milliseconds> asked = {});
+  void expired();
+  void stop_request();
+  void wait_for(std::chrono::milliseconds time);
+  void tell_status();
+  void put_object(ReadObject object);
+  [[nodiscard]] http::Request request(const std::string& query) const;
+
+  http::Client& client_;
+  DeliveryQueue& queue_;
+  Config config_;
+  ObjectReader reader_;
+  Backoff backoff_;
+  std::mt19937_64 random_;
+  sources::KindStatus status_;
+
+  http::Client::Id request_ = 0;
+  http::Client::Id timer_ = 0;
+  http::Client::Id initial_timer_ = 0;
+  http::Client::Clock::time_point heard_;
+  http::Client::Clock::time_point begun_;
+  http::Head head_;
+  std::string error_body_;
+  std::optional<FrameCutter> frames_;
+  std::optional<ListCutter> list_;
+  std::string trouble_;      ///< why the receiver stopped the body
+  bool relist_due_ = false;  ///< the stream said that its history is gone
+  bool initial_ = false;     ///< a WatchList that is not complete
+  bool watch_list_ = true;   ///< the server knows WatchList
+  Wait wait_ = Wait::kNone;
+  uint64_t frames_taken_ = 0;
+  int errors_in_a_row_ = 0;
+
+  std::string version_;       ///< everything up to here was told; empty: nothing was
+  std::string list_version_;  ///< that a list is asked for
+  int expired_in_a_row_ = 0;  ///< without a watch that worked in between
+  Names known_;
+  std::unordered_set<std::string> seen_;  ///< while a list or a WatchList is read
+};
+
+}  // namespace bpfnet::kubernetes

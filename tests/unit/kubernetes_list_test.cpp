@@ -1,0 +1,201 @@
+// The first state: lists, pages and WatchLists, and what is asked for.
+#include "tests/unit/kubernetes_fixture.h"
+
+namespace bpfnet::kubernetes {
+namespace {
+
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using namespace std::chrono_literals;
+
+TEST_F(SourceTest, EverythingIsThereWhenItIsSynced) {
+  server_.put_all(
+      {service("web", "10.96.0.10"),
+       slice("web-1", "web", {"10.244.1.2"}),
+       pod("a", "node-a", "10.244.1.2"),
+       node("node-a", "192.0.2.11"),
+       {{"kind", "Namespace"}, {"apiVersion", "v1"}, {"metadata", {{"name", "shop"}}}},
+       {{"kind", "NetworkPolicy"},
+        {"metadata", {{"name", "p"}, {"namespace", "shop"}}},
+        {"spec", {{"podSelector", nlohmann::json::object()}}}},
+       {{"kind", "ServiceCIDR"}, {"metadata", {{"name", "s"}}}, {"spec", {{"cidrs", {"10.96.0.0/16"}}}}},
+       {{"kind", "ClusterNetworkPolicy"},
+        {"metadata", {{"name", "c"}}},
+        {"spec",
+         {{"tier", "Admin"},
+          {"priority", 1},
+          {"subject", {{"namespaces", nlohmann::json::object()}}},
+          {"ingress", {{{"action", "Deny"}, {"from", {{{"namespaces", nlohmann::json::object()}}}}}}}}}}});
+  open();
+  EXPECT_FALSE(source_->synced());
+  ASSERT_TRUE(until_synced());
+  const model::ClusterState& state = source_->state();
+  EXPECT_EQ(state.services.size(), 1u);
+  EXPECT_EQ(state.slices.size(), 1u);
+  EXPECT_EQ(state.pods.size(), 1u);
+  EXPECT_EQ(state.nodes.at("node-a").pod_cidrs.size(), 2u) << "K15: one of each family";
+  EXPECT_TRUE(state.namespaces.contains("shop"));
+  EXPECT_EQ(state.policies.size(), 1u);
+  EXPECT_EQ(state.service_cidrs.size(), 1u);
+  EXPECT_EQ(state.cluster_policies.size(), 1u);
+  EXPECT_THAT(problems(), IsEmpty());
+  for (const auto& kind : source_->kinds()) {
+    EXPECT_EQ(kind.state, "watched") << kind.kind;
+    EXPECT_TRUE(kind.current);
+  }
+}
+
+// K7
+TEST_F(SourceTest, WatchListIsOneRequestAndThenGoesOn) {
+  server_.put(service("web", "10.96.0.10"));
+  open();
+  ASSERT_TRUE(until_synced());
+  server_.put(service("more", "10.96.0.11"));
+  ASSERT_TRUE(until([&] { return services().size() == 2; }));
+  EXPECT_THAT(asked("services"), ElementsAre("initial"));
+  for (const auto& request : server_.requests()) {
+    if (!is_watch(request, "services")) continue;
+    EXPECT_EQ(request.parameter("resourceVersionMatch"), "NotOlderThan");
+    EXPECT_EQ(request.parameter("allowWatchBookmarks"), "true");
+  }
+}
+
+// K1, K7
+TEST_F(SourceTest, ListsInPagesWhereWatchListIsRefused) {
+  server_.set_watch_list(false);
+  for (int i = 0; i < 1201; ++i)
+    server_.put(service("s" + std::to_string(i), fmt::format("10.96.{}.{}", i / 200, 1 + i % 200)));
+  open();
+  ASSERT_TRUE(until_synced());
+  EXPECT_EQ(services().size(), 1201u);
+  ASSERT_TRUE(server_.wait_for([](const auto& request) {
+    return is_watch(request, "services") && request.parameter("sendInitialEvents").empty();
+  }));
+  EXPECT_THAT(asked("services"), ElementsAre("initial", "list 0", "page", "page", "watch"));
+  for (const auto& request : server_.requests())
+    if (is_list(request, "services")) {
+      EXPECT_EQ(request.parameter("limit"), "500");
+    }
+}
+
+// K7: a server that is older than the parameter begins an ordinary watch and never says that it is complete.
+TEST_F(SourceTest, ListsWhereWatchListIsNotUnderstood) {
+  server_.put(service("web", "10.96.0.10"));
+  server_.set_fault([](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (request.parameter("sendInitialEvents").empty()) return false;
+    connection.start_chunked(200);
+    connection.wait(-1, 20s);
+    return true;
+  });
+  open();
+  ASSERT_TRUE(until_synced());
+  EXPECT_THAT(services(), ElementsAre("web"));
+  ASSERT_TRUE(server_.wait_for_watches(8));
+  EXPECT_THAT(asked("services"), ElementsAre("initial", "list 0", "watch"));
+}
+
+// K2
+TEST_F(SourceTest, WatchesSayHowLongTheyLast) {
+  server_.set_watch_list(false);
+  open();
+  ASSERT_TRUE(server_.wait_for_watches(8));
+  std::set<std::string> times;
+  for (const auto& request : server_.requests()) {
+    if (request.parameter("watch") != "true" || !request.parameter("sendInitialEvents").empty()) continue;
+    const int seconds = std::stoi(request.parameter("timeoutSeconds"));
+    EXPECT_GE(seconds, 300);
+    EXPECT_LE(seconds, 600);
+    EXPECT_EQ(request.parameter("allowWatchBookmarks"), "true");
+    EXPECT_EQ(request.parameter("resourceVersion"), "1000");
+    times.insert(request.parameter("timeoutSeconds"));
+  }
+  EXPECT_GT(times.size(), 1u) << "not all at the same moment";
+}
+
+// S2, S3, K15: both lists and watches carry the selectors; toggling the label is live both ways.
+TEST_F(SourceTest, SelectorsLeaveOutWhatIsSomebodyElses) {
+  const nlohmann::json proxied = {{"service.kubernetes.io/service-proxy-name", "other"}};
+  const nlohmann::json headless = {{"service.kubernetes.io/headless", ""}};
+  server_.put_all({service("web", "10.96.0.10"), service("theirs", "10.96.0.11", proxied),
+                   service("headless", "None"), slice("web-1", "web", {"10.244.1.2"}),
+                   slice("headless-1", "headless", {"10.244.1.3"}, headless)});
+  for (const bool watch_list : {true, false}) {
+    server_.set_watch_list(watch_list);
+    open();
+    ASSERT_TRUE(until_synced());
+    EXPECT_THAT(services(), ElementsAre("web"));
+    EXPECT_EQ(source_->state().slices.size(), 1u);
+    server_.put_all({service("web", "10.96.0.10", proxied), service("theirs", "10.96.0.11"),
+                     slice("web-1", "web", {"10.244.1.2"}, headless)});
+    ASSERT_TRUE(until(
+        [&] { return services() == std::vector<std::string>{"theirs"} && source_->state().slices.empty(); }));
+    server_.put_all({service("web", "10.96.0.10"), service("theirs", "10.96.0.11", proxied),
+                     slice("web-1", "web", {"10.244.1.2"})});
+    ASSERT_TRUE(until([&] {
+      return services() == std::vector<std::string>{"web"} && source_->state().slices.size() == 1;
+    }));
+    close();
+  }
+  for (const auto& request : server_.requests())
+    if (request.path.ends_with("/services")) {
+      EXPECT_EQ(request.parameter("fieldSelector"), "spec.clusterIP!=None");
+    }
+}
+
+// K18
+TEST_F(SourceTest, MissingKindIsOffAndLookedForAgain) {
+  server_.set_missing("ClusterNetworkPolicy", true);
+  server_.set_missing("ServiceCIDR", true);
+  open();
+  ASSERT_TRUE(until_synced());
+  EXPECT_THAT(status("clusternetworkpolicies").state, HasSubstr("off"));
+  EXPECT_TRUE(status("clusternetworkpolicies").current);
+  EXPECT_THAT(problems(), IsEmpty());
+  server_.set_missing("ServiceCIDR", false);
+  server_.put(
+      {{"kind", "ServiceCIDR"}, {"metadata", {{"name", "s"}}}, {"spec", {{"cidrs", {"10.96.0.0/16"}}}}});
+  EXPECT_TRUE(until([&] { return !source_->state().service_cidrs.empty(); }));
+  EXPECT_EQ(status("servicecidrs").state, "watched");
+}
+
+// A kind that every server has is not off because some proxy says 404, and one with objects is not either.
+TEST_F(SourceTest, NotFoundGivesNothingUp) {
+  server_.set_missing("Service", true);
+  server_.put(
+      {{"kind", "ServiceCIDR"}, {"metadata", {{"name", "s"}}}, {"spec", {{"cidrs", {"10.96.0.0/16"}}}}});
+  open();
+  ASSERT_TRUE(until([&] { return status("services").state.starts_with("waiting: HTTP status 404"); }));
+  EXPECT_FALSE(source_->synced());
+  server_.set_missing("ServiceCIDR", true);
+  server_.end_watches();
+  server_.http().drop_connections();
+  ASSERT_TRUE(until([&] { return status("servicecidrs").state.starts_with("waiting: HTTP status 404"); }));
+  EXPECT_EQ(source_->state().service_cidrs.size(), 1u);
+  server_.set_missing("Service", false);
+  EXPECT_TRUE(until_synced());
+}
+
+// K1: a token of a page that is too old costs one more list, at any version.
+TEST_F(SourceTest, ListThatExpiresIsBegunOnceMore) {
+  server_.set_watch_list(false);
+  for (int i = 0; i < 600; ++i)
+    server_.put(service("s" + std::to_string(i), fmt::format("10.96.{}.{}", i / 200, 1 + i % 200)));
+  std::atomic<bool> once = true;
+  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (!is_list(request, "services") || request.parameter("continue").empty() || !once.exchange(false))
+      return false;
+    connection.answer(410, test::status_json(410, "Expired", "The provided continue parameter is too old"));
+    return true;
+  });
+  open();
+  ASSERT_TRUE(until_synced());
+  EXPECT_EQ(services().size(), 600u);
+  ASSERT_TRUE(server_.wait_for_watches(8));
+  EXPECT_THAT(asked("services"), ElementsAre("initial", "list 0", "page", "list", "page", "watch"));
+}
+
+}  // namespace
+}  // namespace bpfnet::kubernetes

@@ -1,0 +1,126 @@
+// What is written to the server: Events for users, and that this node's network stands.
+#include "tests/unit/kubernetes_fixture.h"
+
+namespace bpfnet::kubernetes {
+namespace {
+
+using nlohmann::json;
+using testing::SizeIs;
+using namespace std::chrono_literals;
+
+class WriteTest : public SourceTest {
+ protected:
+  static sources::Notice refused(const std::string& name,
+                                 const std::string& text = "spec.clusterIP: no address") {
+    return {.kind = sources::Kind::kService,
+            .object = {"default", name},
+            .reason = "ObjectRefused",
+            .text = text};
+  }
+  bool until_events(size_t count) {
+    return until([&] { return server_.all("Event").size() == count; });
+  }
+  /// Requests that the writer made.
+  size_t writes(const std::string& method) {
+    const auto all = server_.requests();
+    return static_cast<size_t>(std::ranges::count_if(all, [&](const auto& request) {
+      return request.method == method && request.path.find("/events") != std::string::npos;
+    }));
+  }
+};
+
+// K17
+TEST_F(WriteTest, EventSaysWhatIsWrongWithWhichObject) {
+  open();
+  source_->notify(refused("web"));
+  ASSERT_TRUE(until_events(1));
+  const json event = server_.all("Event").at(0);
+  EXPECT_EQ(event["involvedObject"]["kind"], "Service");
+  EXPECT_EQ(event["involvedObject"]["apiVersion"], "v1");
+  EXPECT_EQ(event["involvedObject"]["namespace"], "default");
+  EXPECT_EQ(event["involvedObject"]["name"], "web");
+  EXPECT_EQ(event["metadata"]["namespace"], "default");
+  EXPECT_EQ(event["type"], "Warning");
+  EXPECT_EQ(event["reason"], "ObjectRefused");
+  EXPECT_EQ(event["message"], "spec.clusterIP: no address");
+  EXPECT_EQ(event["source"]["component"], "bpfnet");
+}
+
+// K17
+TEST_F(WriteTest, TheSameIsSaidOnceAndOtherThingsAreSaidToo) {
+  open();
+  for (int i = 0; i < 20; ++i) source_->notify(refused("web"));
+  source_->notify(refused("web", "spec.ports: missing"));
+  source_->notify(
+      {.kind = sources::Kind::kNode, .object = {"", "node-a"}, .reason = "MapFull", .text = "policies"});
+  ASSERT_TRUE(until_events(3));
+  EXPECT_EQ(writes("POST"), 3u);
+}
+
+// K17: what stands there already, from another node or an earlier life, is renewed by a patch.
+TEST_F(WriteTest, EventOfAnotherNodeIsRenewed) {
+  open();
+  source_->notify(refused("web"));
+  ASSERT_TRUE(until_events(1));
+  close();
+  KubernetesSource::Options other = quick();
+  other.node_name = "node-b";
+  open(other);
+  source_->notify(refused("web"));
+  ASSERT_TRUE(until([&] { return server_.all("Event").at(0)["count"] == 2; }));
+  EXPECT_THAT(server_.all("Event"), SizeIs(1));
+  EXPECT_EQ(server_.all("Event").at(0)["source"]["host"], "node-a");
+}
+
+TEST_F(WriteTest, ManyAreSlowedDownAndSomeGivenUp) {
+  KubernetesSource::Options options = quick();
+  options.events = {.burst = 5, .refill = 50ms, .waiting = 10};
+  open(options);
+  for (int i = 0; i < 100; ++i) source_->notify(refused("s" + std::to_string(i)));
+  ASSERT_TRUE(until_events(11)) << "one on its way, ten waiting";
+  std::this_thread::sleep_for(200ms);
+  EXPECT_THAT(server_.all("Event"), SizeIs(11));
+}
+
+json unavailable(const std::string& name) {
+  json object = node(name, "192.0.2.11");
+  object["status"]["conditions"] = {
+      {{"type", "Ready"}, {"status", "True"}},
+      {{"type", "NetworkUnavailable"}, {"status", "True"}, {"reason", "NoRouteCreated"}}};
+  return object;
+}
+
+json condition(const json& object) {
+  for (const json& each : object["status"]["conditions"])
+    if (each["type"] == "NetworkUnavailable") return each;
+  return {};
+}
+
+TEST_F(WriteTest, NetworkUnavailableIsClearedWhenThisNodeIsReady) {
+  server_.put_all({unavailable("node-a"), unavailable("node-b")});
+  open();
+  ASSERT_TRUE(until_synced());
+  EXPECT_EQ(condition(server_.get("Node", "", "node-a"))["status"], "True")
+      << "the datapath does not stand yet";
+  source_->network_ready();
+  ASSERT_TRUE(until([&] { return condition(server_.get("Node", "", "node-a"))["status"] == "False"; }));
+  EXPECT_EQ(condition(server_.get("Node", "", "node-b"))["status"], "True");
+  EXPECT_EQ(server_.get("Node", "", "node-a")["status"]["conditions"].size(), 2u);
+  EXPECT_FALSE(server_.get("Node", "", "node-a")["status"]["addresses"].empty());
+  // A cloud that sets it again is told again.
+  server_.put(unavailable("node-a"));
+  ASSERT_TRUE(until([&] { return condition(server_.get("Node", "", "node-a"))["status"] == "False"; }));
+}
+
+TEST_F(WriteTest, NodesWithoutTheConditionAreLeftAlone) {
+  server_.put(node("node-a", "192.0.2.11"));
+  open();
+  ASSERT_TRUE(until_synced());
+  source_->network_ready();
+  source_->notify(refused("web"));
+  ASSERT_TRUE(until_events(1));
+  for (const auto& request : server_.requests()) EXPECT_NE(request.path, "/api/v1/nodes/node-a/status");
+}
+
+}  // namespace
+}  // namespace bpfnet::kubernetes
