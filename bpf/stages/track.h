@@ -54,6 +54,16 @@ __weak __noinline int joins_service(struct packet *pkt, __u32 service)
 	return pkt && scratch && passed_to_another(&pkt->key, service, &scratch->frontend);
 }
 
+/* What the packet may not go on with. Never a flow that was made for it: its backend may have moved since it was
+ * chosen, which is the next packet's matter. */
+static __always_inline bool flow_has_ended(const struct flow *flow, struct packet *pkt)
+{
+	if (pkt->flags & PACKET_BEGINS)
+		return false;
+	return flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
+	       (flow_may_join(flow, pkt) && joins_service(pkt, flow->service));
+}
+
 /* NEXT: there is no flow, or none any more. */
 __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 {
@@ -65,8 +75,7 @@ __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!flow)
 		return VERDICT_NEXT;
 	peer = bpf_map_lookup_elem(&flows, &flow->peer);
-	if (!peer || flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
-	    (flow_may_join(flow, pkt) && joins_service(pkt, flow->service))) {
+	if (!peer || flow_has_ended(flow, pkt)) {
 		forget_flow(pkt, flow->slot);
 		return VERDICT_NEXT;
 	}
@@ -83,8 +92,10 @@ static __always_inline enum verdict track(struct __sk_buff *ctx, struct packet *
 /* What a hook's list ends with: the flow that the stages before have made takes the packet on. */
 static __always_inline enum verdict begin(struct __sk_buff *ctx, struct packet *pkt)
 {
-	enum verdict verdict = track_flow(ctx, pkt);
+	enum verdict verdict;
 
+	pkt->flags |= PACKET_BEGINS;
+	verdict = track_flow(ctx, pkt);
 	return verdict == VERDICT_NEXT ? drop(pkt, DROP_NO_FLOW) : verdict;
 }
 
