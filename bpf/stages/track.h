@@ -30,20 +30,17 @@ static __always_inline __u8 tcp_next_state(struct flow *flow, const struct flow 
 
 static __always_inline void flow_advance(struct flow *flow, struct flow *peer, const struct packet *pkt)
 {
-	__u8 state = flow->state;
+	__u8 before = flow->state, state = before;
 
 	if (pkt->key.proto == IPPROTO_TCP)
 		state = tcp_next_state(flow, peer, pkt->tcp_flags);
 	else if (flow->flags & FLOW_IS_REPLY)
 		state = FLOW_ESTABLISHED;
+	/* Another CPU may have cut the connection meanwhile. */
+	if (state == before)
+		return;
 	flow->state = state;
 	peer->state = state;
-}
-
-/* A new connection with the tuple of one that has ended. */
-static __always_inline bool flow_is_reused(const struct flow *flow, const struct packet *pkt)
-{
-	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
 }
 
 /* A flow whose address is another service's now. */
@@ -72,8 +69,10 @@ __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!pkt || pkt->kind != PACKET_TUPLE)
 		return VERDICT_NEXT;
 	flow = flow_find(&pkt->key);
-	if (!flow)
+	if (!flow) {
+		forget_read(pkt); /* readmit may have found it */
 		return VERDICT_NEXT;
+	}
 	peer = bpf_map_lookup_elem(&flows, &flow->peer);
 	if (!peer || flow_has_ended(flow, pkt)) {
 		forget_flow(pkt, flow->slot);

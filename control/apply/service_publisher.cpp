@@ -81,7 +81,7 @@ void ServicePublisher::adopt_frontend(const compile::FrontendAddress& address, c
 }
 
 void ServicePublisher::adopt_flow(const flow_key& key, const flow& flow) {
-  if (key.proto != IPPROTO_UDP || (flow.flags & (FLOW_SERVICE | FLOW_IS_REPLY)) != FLOW_SERVICE) return;
+  if ((flow.flags & (FLOW_SERVICE | FLOW_IS_REPLY)) != FLOW_SERVICE) return;
   const auto service = services_.find(flow.service);
   if (service == services_.end()) return;  // deleted: left alone
   runs_.adopt_backend(service->second.backends,
