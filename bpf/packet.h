@@ -31,6 +31,7 @@ enum packet_flags {
 	PACKET_REVERSED = 1 << 7,       /* judged as of a connection that its receiver began */
 	PACKET_HOST_OWN = 1 << 8,       /* of the host's own to no service: it only becomes a known flow */
 	PACKET_TELL = 1 << 9,           /* reject(), policy: a drop whose sender gets an ICMP error or a reset */
+	PACKET_BEGINS = 1 << 10,        /* its flow was made for it a moment ago */
 };
 
 enum tcp_flags {

@@ -30,7 +30,8 @@ static __always_inline bool clashes_with_flow(const struct packet *pkt)
 }
 
 /* The other way round: is the flow to be one that takes what a socket of the host has? That of a process which the
- * client of a service has reached by itself, from the same port; and, of a port that was `chosen`, whoever has it. */
+ * client of a service has reached by itself, from the same port; and, of a port that was `chosen`, whoever has it.
+ * A connected UDP socket may as well be of this very service, whose pair was idle too long: it is left its client. */
 __weak __noinline int clashes_with_socket(struct __sk_buff *ctx, struct connection *conn, bool chosen)
 {
 	struct flow_key direct;
@@ -39,7 +40,9 @@ __weak __noinline int clashes_with_socket(struct __sk_buff *ctx, struct connecti
 		return 1;
 	if (chosen && host_socket_has(ctx, &conn->reply, false))
 		return 1;
-	if (conn->action != FLOW_TO_HOST || !(chosen || conn->flags & FLOW_SERVICE))
+	if (conn->action != FLOW_TO_HOST)
+		return 0;
+	if (!chosen && !(conn->flags & FLOW_SERVICE && conn->reply.proto == IPPROTO_TCP))
 		return 0;
 	key_reverse(&direct, &conn->reply);
 	return host_socket_has(ctx, &direct, true);

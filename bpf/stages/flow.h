@@ -32,6 +32,12 @@ static __always_inline bool flow_is_stale(const struct flow *flow, const struct 
 	return state && state->generation != flow->backend_generation;
 }
 
+/* A new connection with the tuple of one that has ended. */
+static __always_inline bool flow_is_reused(const struct flow *flow, const struct packet *pkt)
+{
+	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
+}
+
 /* A UDP flow to what was no service when it began, or another one: once a tick it is asked whose the address
  * is now (S45, S47). */
 static __always_inline bool flow_may_join(const struct flow *flow, const struct packet *pkt)

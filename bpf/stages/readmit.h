@@ -89,8 +89,8 @@ static __always_inline bool flow_has_moved(const struct flow *flow, const struct
  * and told. */
 static __always_inline bool tells_both_ends(const struct flow *flow, const struct packet *pkt)
 {
-	return pkt->flags & PACKET_TELL && pkt->key.proto == IPPROTO_TCP && flow->flags & FLOW_TRANSLATED &&
-	       !flow_has_moved(flow, pkt);
+	return pkt->flags & PACKET_TELL && pkt->key.proto == IPPROTO_TCP && !packet_is_tcp_syn(pkt) &&
+	       flow->flags & FLOW_TRANSLATED && !flow_has_moved(flow, pkt);
 }
 
 /* A connection that is denied now is cut (P17). */
@@ -100,8 +100,9 @@ static __always_inline void cut(struct flow *flow, struct flow *peer, const stru
 		pair_remove(flow->slot);
 		return;
 	}
+	flow->last_seen = peer->last_seen = tick_now(); /* from now on it expires */
+	barrier();
 	flow->state = peer->state = FLOW_CLOSED;
-	flow->last_seen = tick_now(); /* from now on it expires */
 }
 
 /* What was a removed pod's is nobody's: whoever has its address now begins anew. */
@@ -119,6 +120,10 @@ __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 		if (!flow_is_orphaned(flow))
 			return drop(pkt, DROP_SPOOFED);
 		forget_flow(pkt, flow->slot);
+		return VERDICT_NEXT;
+	}
+	if (flow_is_reused(flow, pkt)) {
+		forget_flow(pkt, flow->slot); /* another backend may be allowed */
 		return VERDICT_NEXT;
 	}
 	pkt->service = flow->service;

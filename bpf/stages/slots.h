@@ -64,10 +64,9 @@ __weak __noinline int pair_remove(__u32 index)
 	return 1;
 }
 
-/* Removes the pair that the packet was of: what was read of it says nothing of what the packet may begin. */
-static __always_inline void forget_flow(struct packet *pkt, __u32 slot)
+/* What was read of a pair that is gone says nothing of what the packet may begin. */
+static __always_inline void forget_read(struct packet *pkt)
 {
-	pair_remove(slot);
 	pkt->flags &= ~(PACKET_AUDITED | PACKET_REVERSED);
 	pkt->reason = DROP_NONE;
 	pkt->src_identity = pkt->dst_identity = 0;
@@ -76,6 +75,13 @@ static __always_inline void forget_flow(struct packet *pkt, __u32 slot)
 	pkt->service = 0;
 	__builtin_memset(&pkt->backend, 0, sizeof(pkt->backend));
 	pkt->backend_port = 0;
+}
+
+/* Removes the pair that the packet was of. */
+static __always_inline void forget_flow(struct packet *pkt, __u32 slot)
+{
+	pair_remove(slot);
+	forget_read(pkt);
 }
 
 /* How ready a pair is to go: the lower the sooner, SPARED never. Class before age; idle UDP and echo come

@@ -30,20 +30,17 @@ static __always_inline __u8 tcp_next_state(struct flow *flow, const struct flow 
 
 static __always_inline void flow_advance(struct flow *flow, struct flow *peer, const struct packet *pkt)
 {
-	__u8 state = flow->state;
+	__u8 before = flow->state, state = before;
 
 	if (pkt->key.proto == IPPROTO_TCP)
 		state = tcp_next_state(flow, peer, pkt->tcp_flags);
 	else if (flow->flags & FLOW_IS_REPLY)
 		state = FLOW_ESTABLISHED;
+	/* Another CPU may have cut the connection meanwhile. */
+	if (state == before)
+		return;
 	flow->state = state;
 	peer->state = state;
-}
-
-/* A new connection with the tuple of one that has ended. */
-static __always_inline bool flow_is_reused(const struct flow *flow, const struct packet *pkt)
-{
-	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
 }
 
 /* A flow whose address is another service's now. */
@@ -54,6 +51,16 @@ __weak __noinline int joins_service(struct packet *pkt, __u32 service)
 	return pkt && scratch && passed_to_another(&pkt->key, service, &scratch->frontend);
 }
 
+/* What the packet may not go on with. Never a flow that was made for it: its backend may have moved since it was
+ * chosen, which is the next packet's matter. */
+static __always_inline bool flow_has_ended(const struct flow *flow, struct packet *pkt)
+{
+	if (pkt->flags & PACKET_BEGINS)
+		return false;
+	return flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
+	       (flow_may_join(flow, pkt) && joins_service(pkt, flow->service));
+}
+
 /* NEXT: there is no flow, or none any more. */
 __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 {
@@ -62,11 +69,12 @@ __weak __noinline int track_flow(struct __sk_buff *ctx, struct packet *pkt)
 	if (!pkt || pkt->kind != PACKET_TUPLE)
 		return VERDICT_NEXT;
 	flow = flow_find(&pkt->key);
-	if (!flow)
+	if (!flow) {
+		forget_read(pkt); /* readmit may have found it */
 		return VERDICT_NEXT;
+	}
 	peer = bpf_map_lookup_elem(&flows, &flow->peer);
-	if (!peer || flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
-	    (flow_may_join(flow, pkt) && joins_service(pkt, flow->service))) {
+	if (!peer || flow_has_ended(flow, pkt)) {
 		forget_flow(pkt, flow->slot);
 		return VERDICT_NEXT;
 	}
@@ -83,8 +91,10 @@ static __always_inline enum verdict track(struct __sk_buff *ctx, struct packet *
 /* What a hook's list ends with: the flow that the stages before have made takes the packet on. */
 static __always_inline enum verdict begin(struct __sk_buff *ctx, struct packet *pkt)
 {
-	enum verdict verdict = track_flow(ctx, pkt);
+	enum verdict verdict;
 
+	pkt->flags |= PACKET_BEGINS;
+	verdict = track_flow(ctx, pkt);
 	return verdict == VERDICT_NEXT ? drop(pkt, DROP_NO_FLOW) : verdict;
 }
 

@@ -26,7 +26,8 @@ struct ServiceNumbers {
 };
 
 /// Endpoints that are serving, listed as a backend or not: UDP flows stay with them (S46), and clients with
-/// affinity come back to one that topology had left out for a while (S44). service_key -> backends.
+/// affinity come back to one that topology had left out for a while (S44; over a restart of the agent, if it
+/// had connections). service_key -> backends.
 using ServingBackends = std::map<std::string, std::set<compile::Backend>>;
 
 /// Keeps ServingBackends in step with the slices, at the cost of the services whose slices changed.

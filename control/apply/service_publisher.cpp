@@ -58,7 +58,7 @@ Status ServicePublisher::adopt() {
   BPFNET_TRY(maps_.frontend_ranges->for_each([this](const frontend_range_key& key, const frontend& value) {
     adopt_frontend(address_of(key), value);
   }));
-  BPFNET_TRY(maps_.flows->for_each([this](const flow_key& key, const flow& flow) { adopt_flow(key, flow); }));
+  BPFNET_TRY(maps_.flows->for_each([this](const flow_key&, const flow& flow) { adopt_flow(flow); }));
   runs_.adopted();
   sources_.retire_unused(Clock::time_point{});
   return maps_.affinities->for_each([this](const affinity_key& key, const affinity&) {
@@ -80,8 +80,8 @@ void ServicePublisher::adopt_frontend(const compile::FrontendAddress& address, c
                        .external = runs_.adopt_run(service.backends, value.ext_first, value.ext_count)};
 }
 
-void ServicePublisher::adopt_flow(const flow_key& key, const flow& flow) {
-  if (key.proto != IPPROTO_UDP || (flow.flags & (FLOW_SERVICE | FLOW_IS_REPLY)) != FLOW_SERVICE) return;
+void ServicePublisher::adopt_flow(const flow& flow) {
+  if ((flow.flags & (FLOW_SERVICE | FLOW_IS_REPLY)) != FLOW_SERVICE) return;
   const auto service = services_.find(flow.service);
   if (service == services_.end()) return;  // deleted: left alone
   runs_.adopt_backend(service->second.backends,

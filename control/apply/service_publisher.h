@@ -99,7 +99,7 @@ class ServicePublisher {
   using Queue = std::vector<Prepared>;
 
   /// A backend in no run lives on in its flows (S46).
-  void adopt_flow(const flow_key& key, const flow& flow);
+  void adopt_flow(const flow& flow);
   void adopt_frontend(const compile::FrontendAddress& address, const frontend& value);
   [[nodiscard]] std::vector<compile::FrontendAddress> to_do(const ServiceUpdate& update) const;
   void prepare(const compile::FrontendAddress& address, const compile::Frontend& wanted, uint32_t id,

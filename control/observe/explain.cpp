@@ -36,9 +36,12 @@ PolicyEvent asked_by(const packet_event& event) {
   const uint16_t port = answer                    ? event.key.sport
                         : event.backend_port != 0 ? event.backend_port
                                                   : event.key.dport;
+  const bool itself = event.src_endpoint != 0 && event.src_endpoint == event.dst_endpoint;
   return {.endpoint = of_receiver ? event.dst_endpoint : event.src_endpoint,
           .question = {.direction = ingress ? Direction::kIngress : Direction::kEgress,
-                       .identity = of_receiver ? event.src_identity : event.dst_identity,
+                       .identity = itself ? compile::self_identity(maps::from_abi(event.key.saddr).family())
+                                   : of_receiver ? event.src_identity
+                                                 : event.dst_identity,
                        .proto = event.key.proto,
                        .port = maps::from_network(port)},
           .answer = answer};

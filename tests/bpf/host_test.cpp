@@ -317,21 +317,30 @@ TEST_P(HostClash, BothAreAnsweredWhereTheServiceIsFirst) {
 }
 
 TEST_P(HostClash, BothAreAnsweredWhereTheProcessIsFirst) {
-  for (const uint8_t proto : {6, 17}) {
-    SCOPED_TRACE(int{proto});
-    serve(proto);
-    const Netns::Inside inside(node().netns());
-    const Fd socket = connected_socket(who(), proto == 6, kProcess, who().outside, kClientPort);
-    ASSERT_TRUE(socket) << strerror(errno);
-    const auto service = arrives(proto, kNodePort);
-    EXPECT_THAT(service, HasVerdict(VERDICT_TO_HOST));
-    const uint16_t moved = source(service);
-    EXPECT_NE(moved, kClientPort);
-    const auto to_service = process_answers(proto, moved);
-    EXPECT_EQ(source(to_service), kNodePort);
-    EXPECT_EQ(destination(to_service), kClientPort);
-    EXPECT_THAT(process_answers(proto, kClientPort), HasVerdict(VERDICT_PASS));
-  }
+  serve(6);
+  const Netns::Inside inside(node().netns());
+  const Fd socket = connected_socket(who(), true, kProcess, who().outside, kClientPort);
+  ASSERT_TRUE(socket) << strerror(errno);
+  const auto service = arrives(6, kNodePort);
+  EXPECT_THAT(service, HasVerdict(VERDICT_TO_HOST));
+  const uint16_t moved = source(service);
+  EXPECT_NE(moved, kClientPort);
+  const auto to_service = process_answers(6, moved);
+  EXPECT_EQ(source(to_service), kNodePort);
+  EXPECT_EQ(destination(to_service), kClientPort);
+  EXPECT_THAT(process_answers(6, kClientPort), HasVerdict(VERDICT_PASS));
+}
+
+// A server with a connected socket for each client: its client is not another one after a pause.
+TEST_P(HostClash, AnUdpSessionOfTheServiceGoesOnWhenItsFlowIsMadeAgain) {
+  serve(17);
+  EXPECT_EQ(source(arrives(17, kNodePort)), kClientPort);
+  const Netns::Inside inside(node().netns());
+  const Fd socket = connected_socket(who(), false, kProcess, who().outside, kClientPort);
+  ASSERT_TRUE(socket) << strerror(errno);
+  serve(17);  // forgets all flows
+  EXPECT_EQ(source(arrives(17, kNodePort)), kClientPort);
+  EXPECT_EQ(source(process_answers(17, kClientPort)), kNodePort);
 }
 
 // A half closed connection may carry most of its data still.
@@ -344,18 +353,21 @@ TEST_P(HostClash, AHalfClosedConnectionLives) {
 }
 
 TEST_P(HostClash, OnLoopbackToo) {
-  serve(6);
-  const auto sends = [&](uint16_t from, uint16_t to, uint8_t flags) {
-    return node().run(HOOK_from_host, "lo",
-                      Eth{} / segment(header(who().node1, who().node1), 6, from, to, flags));
-  };
-  EXPECT_EQ(source(sends(kClientPort, kNodePort, SYN)), kClientPort);
-  const uint16_t moved = source(sends(kClientPort, kProcess, SYN));
-  EXPECT_NE(moved, kClientPort);
-  const auto to_direct = sends(kProcess, moved, SYN | ACK);
-  EXPECT_EQ(source(to_direct), kProcess);
-  EXPECT_EQ(destination(to_direct), kClientPort);
-  EXPECT_EQ(source(sends(kProcess, kClientPort, SYN | ACK)), kNodePort);
+  for (const uint8_t proto : {6, 17}) {
+    SCOPED_TRACE(int{proto});
+    serve(proto);
+    const auto sends = [&](uint16_t from, uint16_t to, uint8_t flags) {
+      return node().run(HOOK_from_host, "lo",
+                        Eth{} / segment(header(who().node1, who().node1), proto, from, to, flags));
+    };
+    EXPECT_EQ(source(sends(kClientPort, kNodePort, SYN)), kClientPort);
+    const uint16_t moved = source(sends(kClientPort, kProcess, SYN));
+    EXPECT_NE(moved, kClientPort);
+    const auto to_direct = sends(kProcess, moved, SYN | ACK);
+    EXPECT_EQ(source(to_direct), kProcess);
+    EXPECT_EQ(destination(to_direct), kClientPort);
+    EXPECT_EQ(source(sends(kProcess, kClientPort, SYN | ACK)), kNodePort);
+  }
 }
 
 INSTANTIATE_FAMILIES(Host);

@@ -215,10 +215,22 @@ TEST_P(PolicyDeniedByService, ACutConnectionIsNoObstacleToTheNext) {
   backend_says(ACK);
   const auto refused = client_says(SYN);
   EXPECT_EQ(refused.packet.at<Tcp>().flags, RST | ACK);
-  EXPECT_EQ(refused.flow_delta, 0);
+  EXPECT_EQ(refused.flow_delta, -2);
   change(one(), 2, [](auto& record) { record.ingress_set = POLICY_SET_ALLOW_ALL; });
   EXPECT_THAT(client_says(SYN), HasVerdict(VERDICT_TO_ENDPOINT));
   EXPECT_EQ(state(), FLOW_NEW);
+}
+
+// S29: a new connection from the same port chooses anew, and is not judged as the one before it.
+TEST_P(PolicyDeniedByService, TheNextConnectionMayHaveABackendThatIsAllowed) {
+  connect();
+  one().add_pod({.index = 3, .addresses = {who().remote}});
+  deny_ingress(one(), 2);
+  backend_says(ACK);
+  one().add_service({.address = who().vip, .port = 80, .backends = {{who().remote, kServerPort}}});
+  const auto next = client_says(SYN);
+  EXPECT_THAT(next, HasVerdict(VERDICT_TO_ENDPOINT));
+  EXPECT_EQ(next.packet.at<Tcp>().flags, SYN);
 }
 
 // A reset tells the one end that sent it; the other has still to hear.

@@ -138,7 +138,8 @@ Changes::Steps Changes::other_backends(const World& world) {
 Changes::Steps Changes::one_backend(const World& world) {
   return edit_slices(world, [&](Slices& slices) {
     const BackendManifest& one = backends_.at(below(backends_.size()));
-    // Some stand in the slices of one family alone: a second entry with other conditions has no right answer.
+    // Some stand in the slices of one family alone. Nothing says which of two entries of one address counts,
+    // but where one is terminating (S10), which companions try.
     const auto same = [&](const BackendManifest& each) {
       return std::ranges::find_first_of(each.ips, one.ips) != each.ips.end();
     };

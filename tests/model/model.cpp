@@ -213,7 +213,7 @@ void Model::advance(Pair& pair, bool is_reply, const Arrival& arrival) {
 
 /// After a change of policy. A TCP connection that is cut and told of stays, closed and never allowed, where
 /// only its pair knows who the other end is: that end is told too.
-Model::Judgement Model::judge_again(Pair& pair, bool is_reply) {
+Model::Judgement Model::judge_again(Pair& pair, bool is_reply, bool is_syn) {
   const auto epoch = [&](uint32_t pod) { return pod == 0 ? 0 : state.pods.at(pod).epoch; };
   if (pair.client_epoch == epoch(pair.client) && pair.server_epoch == epoch(pair.server)) return {};
   Judgement judgement = judge_both_ways(pair.original, pair.reply, pair.service, pair.picked_up);
@@ -223,7 +223,8 @@ Model::Judgement Model::judge_again(Pair& pair, bool is_reply) {
     pair.rule = judgement.rule;
     pair.client_epoch = epoch(pair.client);
     pair.server_epoch = epoch(pair.server);
-  } else if (judgement.told && pair.original.proto == IPPROTO_TCP && pair.original != pair.reply.reversed()) {
+  } else if (judgement.told && pair.original.proto == IPPROTO_TCP && !is_syn &&
+             pair.original != pair.reply.reversed()) {
     pair.state = FLOW_CLOSED;
   } else {
     remove(pair);
@@ -237,13 +238,17 @@ std::optional<Decision> Model::known_flow(const Arrival& arrival) {
   const std::shared_ptr<Pair> pair = found->second;
   const bool is_reply = arrival.tuple == pair->reply;
   if (!enters_here(*pair, is_reply, arrival)) return drop(DROP_SPOOFED);
-  const Judgement judgement = judge_again(*pair, is_reply);
-  if (judgement.denies()) return judgement.decide({}, arrival);
   const bool ended = pair->state == FLOW_CLOSED || pair->state == FLOW_CLOSING;
+  if (is_syn(arrival) && ended) {
+    remove(*pair);
+    return {};
+  }
+  const Judgement judgement = judge_again(*pair, is_reply, is_syn(arrival));
+  if (judgement.denies()) return judgement.decide({}, arrival);
   // Answers that are still under way arrive; the client's next packet moves the flow.
   const bool stale =
       !is_reply && pair->original.proto == IPPROTO_UDP && state.stale_backends.contains(pair->backend);
-  if ((is_syn(arrival) && ended) || stale) {
+  if (stale) {
     remove(*pair);
     return {};
   }

@@ -183,7 +183,7 @@ class Model {
   [[nodiscard]] Judgement judge(const Tuple& original, const Tuple& reply, bool by_service) const;
   [[nodiscard]] Judgement judge_both_ways(const Tuple& original, const Tuple& plain, bool by_service,
                                           bool picked_up) const;
-  [[nodiscard]] Judgement judge_again(Pair& pair, bool is_reply);
+  [[nodiscard]] Judgement judge_again(Pair& pair, bool is_reply, bool is_syn);
   [[nodiscard]] bool enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const;
   std::optional<Decision> known_flow(const Arrival& arrival);
   Decision new_flow(const Arrival& arrival, const Choices& choices);
