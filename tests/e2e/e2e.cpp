@@ -20,6 +20,9 @@ ClusterOptions cluster_options(std::vector<std::string> nodes, std::vector<std::
   // Everything holds in both ways of translating services.
   const char* sockets = std::getenv("BPFNET_E2E_SOCKETS");
   options.sockets = sockets != nullptr && std::string(sockets) == "on" ? "on" : "off";
+  // And whichever way packets go between the nodes.
+  if (const char* routing = std::getenv("BPFNET_E2E_ROUTING"); routing != nullptr && *routing != '\0')
+    options.routing = routing;
   // Two checkouts on one machine can run side by side under names of their own.
   if (const char* name = std::getenv("BPFNET_E2E_NAME"); name != nullptr && *name != '\0') {
     options.prefix = fmt::format("bn-{}-", name);

@@ -78,6 +78,9 @@ struct State {
   std::map<Address, uint32_t> remote_pods;  ///< with their identities
   std::set<Address> own_addresses;          ///< of this node, all open for node ports
   std::set<Address> other_nodes;
+  bool overlay = false;
+  std::map<Address, uint16_t> node_of;  ///< other nodes and their pods: index of the node
+  std::vector<std::pair<Cidr, uint16_t>> node_prefixes;
   std::vector<Cidr> cluster;   ///< not masqueraded towards
   std::vector<Cidr> services;  ///< S32
   std::vector<Service> frontends;
@@ -89,7 +92,7 @@ struct State {
   uint16_t last_port = 0;
 };
 
-/// A packet at a hook.
+/// A packet at a hook. By the overlay: from the node that its source belongs to.
 struct Arrival {
   enum hook hook = HOOK_from_pod;
   uint32_t pod = 0;  ///< at from_pod: whose device
@@ -128,6 +131,8 @@ struct Pair {
   bool service = false;
   bool audited = false;
   uint32_t rule = 0;
+  uint16_t client_node = 0;  ///< the node that C is behind by the overlay, 0: it is not
+  uint16_t server_node = 0;  ///< and B
   int forward = VERDICT_TO_ENDPOINT;
   int backward = VERDICT_TO_ENDPOINT;
   bool fin_original = false;
@@ -152,6 +157,7 @@ class Model {
     bool other_node = false;
     bool cluster = false;
     bool service_range = false;
+    uint16_t node = 0;
   };
   struct Target {
     Backend backend;
@@ -181,7 +187,9 @@ class Model {
   void obey(Judgement& judgement, const Pod& pod, int reason, uint32_t peer, const Tuple& reply) const;
   [[nodiscard]] Judgement judge(const Tuple& original, const Tuple& reply, bool by_service) const;
   [[nodiscard]] Judgement judge_both_ways(const Arrival& arrival, const Tuple& plain, bool by_service) const;
-  [[nodiscard]] bool enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const;
+  [[nodiscard]] bool enters_here(Pair& pair, bool is_reply, const Arrival& arrival) const;
+  [[nodiscard]] bool needs_overlay(const Party& source, const Party& destination) const;
+  void lead(Pair& pair, bool is_reply) const;
   std::optional<Decision> known_flow(const Arrival& arrival);
   Decision new_flow(const Arrival& arrival, const Choices& choices);
   std::optional<Decision> check_source(const Arrival& arrival) const;
