@@ -44,8 +44,8 @@ void parse_vxlan(nlattr* data, Link& link) {
   nlattr* nested[IFLA_VXLAN_MAX + 1] = {};
   if (nla_parse_nested(nested, IFLA_VXLAN_MAX, data, nullptr) != 0) return;
   if (nested[IFLA_VXLAN_PORT] != nullptr) link.vxlan_port = ntohs(nla_get_u16(nested[IFLA_VXLAN_PORT]));
-  link.vxlan_external = nested[IFLA_VXLAN_COLLECT_METADATA] != nullptr &&
-                        nla_get_u8(nested[IFLA_VXLAN_COLLECT_METADATA]) != 0;
+  link.vxlan_external =
+      nested[IFLA_VXLAN_COLLECT_METADATA] != nullptr && nla_get_u8(nested[IFLA_VXLAN_COLLECT_METADATA]) != 0;
 }
 
 Address any(uint8_t family) {

@@ -185,9 +185,8 @@ Fields decode(const cidr_key& key) {
 }
 
 Fields decode(const cidr_info& value) {
-  return {{"identity", num(value.identity)},
-          {"flags", cidr_flag_labels(value.flags)},
-          {"node", num(value.node)}};
+  return {
+      {"identity", num(value.identity)}, {"flags", cidr_flag_labels(value.flags)}, {"node", num(value.node)}};
 }
 
 Fields decode(const node& value) {

@@ -185,9 +185,9 @@ void Agent::detach_former_uplinks() {
 }
 
 Status Agent::recover() {
-  auto manager = cni::EndpointManager::open(
-      {.pending_deletes = state_dir_->pending_deletes(), .default_mtu = pod_mtu_},
-      *store_, *allocator_, *this);
+  auto manager =
+      cni::EndpointManager::open({.pending_deletes = state_dir_->pending_deletes(), .default_mtu = pod_mtu_},
+                                 *store_, *allocator_, *this);
   if (!manager) return pass(manager);
   manager_ = std::move(*manager);
   auto live = manager_->recover();

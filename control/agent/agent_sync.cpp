@@ -270,14 +270,16 @@ void Agent::refresh_routes() {
                     "reach until its Node object names one",
                     node));
   if (!links_.find(overlay_ifindex_))
-    route_problems_.push_back(fmt::format("device {}: is gone, and other nodes' pods are out of reach; restart "
-                                          "bpfnetd to have it made anew",
-                                          kOverlayDevice));
+    route_problems_.push_back(
+        fmt::format("device {}: is gone, and other nodes' pods are out of reach; restart "
+                    "bpfnetd to have it made anew",
+                    kOverlayDevice));
   constexpr uint32_t kMinIpv6 = 1280;
   if (pod_mtu_ < kMinIpv6)
-    route_problems_.push_back(fmt::format("MTU {} is left for pods by the tunnels: IPv6 needs {}, so the uplinks "
-                                          "need {}",
-                                          pod_mtu_, kMinIpv6, kMinIpv6 + tunnel_overhead(Family::kIpv6)));
+    route_problems_.push_back(
+        fmt::format("MTU {} is left for pods by the tunnels: IPv6 needs {}, so the uplinks "
+                    "need {}",
+                    pod_mtu_, kMinIpv6, kMinIpv6 + tunnel_overhead(Family::kIpv6)));
 }
 
 void Agent::update_pools() {
@@ -300,13 +302,14 @@ void Agent::save_numbers_later() {
 apply::Problems Agent::publish_all() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
-  auto problems = publisher_->publish({.services = services_.pending(true),
-                                       .policy = policies_.image(),
-                                       .endpoints = facts,
-                                       .interfaces = devices,
-                                       .changes = policies_.pending(),
-                                       .nodes = has_overlay() ? tunnels().records : std::map<uint32_t, node>{}},
-                                      EventLoop::Clock::now());
+  auto problems =
+      publisher_->publish({.services = services_.pending(true),
+                           .policy = policies_.image(),
+                           .endpoints = facts,
+                           .interfaces = devices,
+                           .changes = policies_.pending(),
+                           .nodes = has_overlay() ? tunnels().records : std::map<uint32_t, node>{}},
+                          EventLoop::Clock::now());
   policies_.published();
   return problems;
 }
@@ -349,13 +352,13 @@ uint64_t Agent::do_resync() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
   apply::Problems problems;
-  const uint64_t repairs = publisher_->resync({.services = services_.pending(true),
-                                               .policy = policies_.image(),
-                                               .endpoints = facts,
-                                               .interfaces = devices,
-                                               .nodes = has_overlay() ? tunnels().records
-                                                                      : std::map<uint32_t, node>{}},
-                                              EventLoop::Clock::now(), problems);
+  const uint64_t repairs =
+      publisher_->resync({.services = services_.pending(true),
+                          .policy = policies_.image(),
+                          .endpoints = facts,
+                          .interfaces = devices,
+                          .nodes = has_overlay() ? tunnels().records : std::map<uint32_t, node>{}},
+                         EventLoop::Clock::now(), problems);
   note_problems(std::move(problems));
   ++resyncs_;
   resync_repairs_ += repairs;

@@ -14,7 +14,8 @@ namespace {
 
 constexpr mac kDeviceMac = OVERLAY_MAC_TO;
 
-/// Nothing of the stack's own goes by tunnels: no link-local addresses, no router discovery. Gone with the device.
+/// Nothing of the stack's own goes by tunnels: no link-local addresses, no router discovery. Gone with the
+/// device.
 constexpr std::pair<const char*, const char*> kSettings[] = {
     {"net/ipv6/conf/bpfnet3/addr_gen_mode", "1"},
     {"net/ipv6/conf/bpfnet3/accept_ra", "0"},
@@ -34,7 +35,8 @@ Status bring_up(loader::Netlink& netlink, const loader::Link& link, uint16_t por
   if (link.is_up()) return ok();
   Status up = netlink.set_up(link.ifindex);
   if (!up && up.error().code == EADDRINUSE)
-    return fail_errno(EADDRINUSE, "device {}: UDP port {} is in use by another VXLAN device or process; end it or "
+    return fail_errno(EADDRINUSE,
+                      "device {}: UDP port {} is in use by another VXLAN device or process; end it or "
                       "choose another --overlay-port, the same on all nodes",
                       kOverlayDevice, port);
   return up;
@@ -112,8 +114,8 @@ Tunnels tunnels_to(const model::ClusterState& state, const std::map<std::string,
     ::node record{};
     record.addr = maps::to_abi(*node.address(*common));
     record.source = maps::to_abi(*input.addresses.of(*common));
-    record.mtu = static_cast<uint16_t>(
-        std::min<uint32_t>(input.uplink_mtu - tunnel_overhead(*common), UINT16_MAX));
+    record.mtu =
+        static_cast<uint16_t>(std::min<uint32_t>(input.uplink_mtu - tunnel_overhead(*common), UINT16_MAX));
     tunnels.records[index->second] = record;
   }
   tunnels.mtu = input.uplink_mtu - overhead;

@@ -21,8 +21,8 @@ inline constexpr const char* kOverlayDevice = "bpfnet3";
 /// Bytes that a tunnel puts before a packet: outer IP header, UDP, VXLAN, inner Ethernet header.
 uint32_t tunnel_overhead(Family outer);
 
-/// Makes the device, or takes over ours that is there; one with another port is made anew. Journalled before it
-/// is made. Gives its index.
+/// Makes the device, or takes over ours that is there; one with another port is made anew. Journalled before
+/// it is made. Gives its index.
 Result<int> ensure_overlay_device(loader::Netlink& netlink, ipam::Store& store, uint16_t port);
 /// Takes away one that an agent with an overlay left. Fine when there is none.
 Status remove_overlay_device(loader::Netlink& netlink, ipam::Store& store);
@@ -31,8 +31,8 @@ bool is_overlay_device(const loader::Link& link);
 
 /// What decides where tunnels begin and end.
 struct TunnelInput {
-  std::string node_name;    ///< this node's
-  NodeAddresses addresses;  ///< and its own
+  std::string node_name;       ///< this node's
+  NodeAddresses addresses;     ///< and its own
   uint32_t uplink_mtu = 1500;  ///< the smallest of the uplinks
 };
 

@@ -182,8 +182,9 @@ struct PolicyNumbers {
   std::map<std::string, uint32_t>
       sets;  ///< what decides about the contents: direction, rules, named ports -> id
   std::map<std::string, uint32_t> rules;  ///< policy + rule text -> id
-  std::map<std::string, uint32_t> nodes;  ///< name of another node -> index, below NODES_MAX; see number_nodes
-  uint32_t next_identity = 0;             ///< 0: not known, above all ids in the map
+  std::map<std::string, uint32_t>
+      nodes;                   ///< name of another node -> index, below NODES_MAX; see number_nodes
+  uint32_t next_identity = 0;  ///< 0: not known, above all ids in the map
   uint32_t next_set = 0;
   uint32_t next_rule = 0;
   uint32_t next_node = 1;

@@ -104,7 +104,8 @@ bool by_overlay(const flow& entry) {
   return entry.in_node != 0 || entry.out_node != 0;
 }
 
-/// The other node of a connection that goes by tunnels; of one that goes through here from node to node, both.
+/// The other node of a connection that goes by tunnels; of one that goes through here from node to node,
+/// both.
 std::string overlay_text(const flow& entry, const nlohmann::ordered_json& json) {
   const std::string from = json.at("from_node_name");
   const std::string to = json.at("to_node_name");

@@ -52,8 +52,8 @@ Result<View> nodes_view(const maps::Maps& maps, const Names& names) {
     const auto pods = texts(each.pods);
     const node& tunnel = each.tunnel;
     table.add({std::to_string(index), names.node(index), fmt::format("{}", fmt::join(addresses, " ")),
-               fmt::format("{}", fmt::join(pods, " ")), address_text(tunnel.addr), address_text(tunnel.source),
-               tunnel.mtu == 0 ? "" : std::to_string(tunnel.mtu)});
+               fmt::format("{}", fmt::join(pods, " ")), address_text(tunnel.addr),
+               address_text(tunnel.source), tunnel.mtu == 0 ? "" : std::to_string(tunnel.mtu)});
     view.json.push_back({{"index", index},
                          {"name", names.node(index)},
                          {"addresses", addresses},

@@ -1,9 +1,9 @@
 // The decisions of a node with an overlay, one packet at a time. A test run carries no tunnel: packets at
-// from_overlay bear the node's mark, as those that come back from the defragmenter, and are taken for sent by the
-// node that their source belongs to. tunnel_test has the tunnels themselves.
-#include <linux/pkt_cls.h>
-
+// from_overlay bear the node's mark, as those that come back from the defragmenter, and are taken for sent by
+// the node that their source belongs to. tunnel_test has the tunnels themselves.
 #include "tests/bpf/overlay.h"
+
+#include <linux/pkt_cls.h>
 
 namespace bpfnet::test {
 namespace {
@@ -62,7 +62,8 @@ TEST_P(Overlay, PodToAPodElsewhereGoesByTheOverlayAndTheFlowKnowsTheNode) {
 
 TEST_P(Overlay, ThePrefixTellsTheNodeOfAPodThatIsNotKnownYet) {
   const Address fresh = pick("10.2.0.77", "fd00:2::77");
-  EXPECT_THAT(pod_sends(ip_of(who().client, fresh) / Tcp{.sport = 9, .dport = 80}), HasVerdict(VERDICT_TO_NODE));
+  EXPECT_THAT(pod_sends(ip_of(who().client, fresh) / Tcp{.sport = 9, .dport = 80}),
+              HasVerdict(VERDICT_TO_NODE));
   EXPECT_EQ(flow_of(who().client, 9, fresh, 80).out_node, kNode2);
 }
 
@@ -106,8 +107,9 @@ TEST_P(Overlay, NodePortWithABackendElsewhereIsMasqueradedAndReturns) {
 }
 
 TEST_P(Overlay, PodElsewhereReachesAPodHereAndIsAnsweredByTheOverlay) {
-  EXPECT_THAT(tunnel_brings(ip_of(who().remote, who().client) / Tcp{.sport = 9, .dport = 80}),
-              Sends(VERDICT_TO_ENDPOINT, ip_of(who().remote, who().client, 63) / Tcp{.sport = 9, .dport = 80}));
+  EXPECT_THAT(
+      tunnel_brings(ip_of(who().remote, who().client) / Tcp{.sport = 9, .dport = 80}),
+      Sends(VERDICT_TO_ENDPOINT, ip_of(who().remote, who().client, 63) / Tcp{.sport = 9, .dport = 80}));
   EXPECT_EQ(flow_of(who().remote, 9, who().client, 80).in_node, kNode2);
   EXPECT_THAT(pod_sends(ip_of(who().client, who().remote) / Tcp{.sport = 80, .dport = 9, .flags = SYN | ACK}),
               Sends(VERDICT_TO_NODE, inside_tunnel() / (ip_of(who().client, who().remote, 63) /
@@ -146,8 +148,9 @@ TEST_P(Overlay, IngressPolicyJudgesAsByAnUplink) {
 }
 
 TEST_P(Overlay, NobodySendsOthersByUs) {
-  EXPECT_THAT(tunnel_brings(ip_of(who().remote, pick("10.2.0.31", "fd00:2::31")) / Tcp{.sport = 9, .dport = 80}),
-              Drops(DROP_NO_ROUTE));
+  EXPECT_THAT(
+      tunnel_brings(ip_of(who().remote, pick("10.2.0.31", "fd00:2::31")) / Tcp{.sport = 9, .dport = 80}),
+      Drops(DROP_NO_ROUTE));
   EXPECT_THAT(tunnel_brings(ip_of(who().remote, who().outside) / Tcp{.sport = 9, .dport = 80}),
               Drops(DROP_NO_ROUTE));
 }
@@ -155,9 +158,9 @@ TEST_P(Overlay, NobodySendsOthersByUs) {
 TEST_P(Overlay, WhatIsOfNoNodeIsRefused) {
   EXPECT_THAT(tunnel_brings(ip_of(who().outside, who().client) / Tcp{.sport = 9, .dport = 80}),
               Drops(DROP_FOREIGN_TUNNEL));
-  const auto unmarked = one().run(
-      HOOK_from_overlay, "bpfnet3",
-      inside_tunnel() / (ip_of(who().remote, who().client) / Tcp{.sport = 9, .dport = 80}));
+  const auto unmarked =
+      one().run(HOOK_from_overlay, "bpfnet3",
+                inside_tunnel() / (ip_of(who().remote, who().client) / Tcp{.sport = 9, .dport = 80}));
   EXPECT_THAT(unmarked, Drops(DROP_FOREIGN_TUNNEL));
 }
 
@@ -214,8 +217,8 @@ TEST_P(Overlay, APodOfNoKnownNodeIsNotSentAsItIs) {
 
 TEST_P(Overlay, WhatDoesNotFitIntoATunnelIsAnswered) {
   add_node_port(who().remote);
-  const Packet big = ip_of(who().outside, who().node1) / Udp{.sport = 9, .dport = kNodePort} /
-                     Payload::of_size(1460);
+  const Packet big =
+      ip_of(who().outside, who().node1) / Udp{.sport = 9, .dport = kNodePort} / Payload::of_size(1460);
   one().add_service({.address = who().any,
                      .port = kNodePort,
                      .proto = IPPROTO_UDP,

@@ -1,4 +1,5 @@
-// Tunnels as they are on the wire: the programs run at their devices, frames go in and come out at the far ends.
+// Tunnels as they are on the wire: the programs run at their devices, frames go in and come out at the far
+// ends.
 #include "tests/bpf/overlay.h"
 #include "tests/support/must.h"
 #include "tests/support/wire.h"
@@ -101,8 +102,8 @@ TEST_P(Tunnel, OfBothFamiliesAreTakenFromANodeThatIsKnown) {
     wire_->send("uplinkp", tunnel(node2_of(outer), syn_from_remote()));
     const auto frame = wire_->receive("pod1p");
     ASSERT_TRUE(frame);
-    EXPECT_THAT(*frame, IsPacket(ip_of(who().remote, who().client, 63) /
-                                 Tcp{.sport = 9, .dport = 80, .flags = SYN}));
+    EXPECT_THAT(*frame,
+                IsPacket(ip_of(who().remote, who().client, 63) / Tcp{.sport = 9, .dport = 80, .flags = SYN}));
   }
   EXPECT_TRUE(wire_->drops(HOOK_from_overlay).empty());
 }
@@ -134,8 +135,7 @@ TEST_P(Tunnel, AnotherNodeDoesNotJoinAConnection) {
   live_->add_node_address(third, ADDRESS_REMOTE_NODE, kNode3);
   pod_sends(syn_to_remote());
   ASSERT_TRUE(wire_->receive("uplinkp"));
-  const Packet answer =
-      ip_of(who().remote, who().client) / Tcp{.sport = 80, .dport = 9, .flags = SYN | ACK};
+  const Packet answer = ip_of(who().remote, who().client) / Tcp{.sport = 80, .dport = 9, .flags = SYN | ACK};
   wire_->send("uplinkp", tunnel(third, answer));
   expect_dropped(DROP_SPOOFED);
   wire_->send("uplinkp", tunnel(node2_of(Family::kIpv4), answer));
@@ -154,8 +154,7 @@ TEST_P(Tunnel, AConnectionFollowsItsNodeToAnotherAddress) {
   must(live_->maps().addresses.erase(maps::make_address_key(node2_of(Family::kIpv4))));
   pod_sends(syn_to_remote());
   expect_tunnel(moved, ip_of(who().client, who().remote, 63) / Tcp{.sport = 9, .dport = 80, .flags = SYN});
-  const Packet answer =
-      ip_of(who().remote, who().client) / Tcp{.sport = 80, .dport = 9, .flags = SYN | ACK};
+  const Packet answer = ip_of(who().remote, who().client) / Tcp{.sport = 80, .dport = 9, .flags = SYN | ACK};
   wire_->send("uplinkp", tunnel(moved, answer));
   EXPECT_TRUE(wire_->receive("pod1p"));
   wire_->send("uplinkp", tunnel(node2_of(Family::kIpv4), answer));

@@ -1,5 +1,5 @@
-// What an overlay adds to the paths that all suites run over: its device and MTU, nodes that change their address,
-// tunnels over IPv6, and the change from one kind of routing to the other under live connections.
+// What an overlay adds to the paths that all suites run over: its device and MTU, nodes that change their
+// address, tunnels over IPv6, and the change from one kind of routing to the other under live connections.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
@@ -48,7 +48,8 @@ TEST_P(OverlayNodes, PodsAreGivenWhatFitsIntoATunnel) {
   EXPECT_EQ(device_mtu(pod("client-a").netns(), "eth0"), kMtuOver4);
   EXPECT_EQ(device_mtu(node_a().netns(), "bpfnet3"), kMtuOver4);
   EXPECT_EQ(node_a().api("/v1/status").at("pod_mtu"), kMtuOver4);
-  EXPECT_THAT(node_a().ctl_text({"status"}).out, HasSubstr("overlay by bpfnet3: VXLAN 1, UDP port 4789, over IPv4"));
+  EXPECT_THAT(node_a().ctl_text({"status"}).out,
+              HasSubstr("overlay by bpfnet3: VXLAN 1, UDP port 4789, over IPv4"));
 }
 
 TEST_P(OverlayNodes, TheToolShowsNodesAndWhatGoesToThem) {
@@ -62,14 +63,15 @@ TEST_P(OverlayNodes, TheToolShowsNodesAndWhatGoesToThem) {
 // Nothing is left to the kernel's routes but the way into our host device.
 TEST_P(OverlayNodes, HostsRouteOtherNodesPodsToTheHostDevice) {
   const std::string prefix = node_b().pod_cidrs().at(family() == Family::kIpv4 ? 0 : 1);
-  const std::string routes = node_a().netns().ip_show(fmt::format("{} route show {}", family() == Family::kIpv4 ? "-4" : "-6", prefix));
+  const std::string routes = node_a().netns().ip_show(
+      fmt::format("{} route show {}", family() == Family::kIpv4 ? "-4" : "-6", prefix));
   EXPECT_THAT(routes, HasSubstr("dev bpfnet0"));
   EXPECT_THAT(routes, HasSubstr(fmt::format("mtu {}", kMtuOver4)));
 }
 
 TEST_P(OverlayNodes, WhatDoesNotFitByAServiceIsAnswered) {
-  auto client =
-      UdpClient::open(network().client().netns(), {node_a().ip(family()), 30082}, {.timeout = milliseconds(2000)});
+  auto client = UdpClient::open(network().client().netns(), {node_a().ip(family()), 30082},
+                                {.timeout = milliseconds(2000)});
   ASSERT_TRUE(worked(client));
   client->dont_fragment();
   ASSERT_TRUE(worked(client->send(std::string(kUplinkMtu - 48, 'x'))));
@@ -118,7 +120,8 @@ TEST_P(OverlayNodes, TunnelsOverIpv6) {
   auto datagrams = UdpClient::open(pod("client-a").netns(), {pod("web-b").ip(family()), Pod::kPort});
   ASSERT_TRUE(worked(datagrams));
   datagrams->dont_fragment();
-  ASSERT_TRUE(worked(datagrams->send(std::string(kMtuOver4 - 48, 'x'))));
+  const size_t headers = family() == Family::kIpv4 ? 28 : 48;
+  ASSERT_TRUE(worked(datagrams->send(std::string(kMtuOver4 - headers, 'x'))));
   const auto error = datagrams->error();
   ASSERT_TRUE(worked(error));
   EXPECT_EQ(error->mtu, kMtuOver6);
@@ -132,14 +135,16 @@ TEST_P(OverlayNodes, TunnelsOverIpv6) {
 // What a stranger on the segment puts into a tunnel is counted and goes nowhere.
 TEST_P(OverlayNodes, AStrangersTunnelIsRefused) {
   const Netns& stranger = network().client().netns();
-  const std::string overlay = fmt::format("link add vx0 type vxlan id 1 dstport 4789 remote {} dev eth0\n"
-                                          "link set vx0 address 02:62:70:66:6e:02 up",
-                                          node_a().ip(Family::kIpv4).to_string());
+  const std::string overlay = fmt::format(
+      "link add vx0 type vxlan id 1 dstport 4789 remote {} dev eth0\n"
+      "link set vx0 address 02:62:70:66:6e:02 up",
+      node_a().ip(Family::kIpv4).to_string());
   stranger.ip(overlay);
-  stranger.ip(fmt::format("addr add {} dev vx0{}\nroute add {} dev vx0\nneigh add {} lladdr 02:62:70:66:6e:01 dev vx0",
-                          family() == Family::kIpv4 ? "10.244.2.99/32" : "fd00:10:244:2::99/128",
-                          family() == Family::kIpv4 ? "" : " nodad", pod("web-a").ip(family()).to_string(),
-                          pod("web-a").ip(family()).to_string()));
+  stranger.ip(fmt::format(
+      "addr add {} dev vx0{}\nroute add {} dev vx0\nneigh add {} lladdr 02:62:70:66:6e:01 dev vx0",
+      family() == Family::kIpv4 ? "10.244.2.99/32" : "fd00:10:244:2::99/128",
+      family() == Family::kIpv4 ? "" : " nodad", pod("web-a").ip(family()).to_string(),
+      pod("web-a").ip(family()).to_string()));
   const auto refused = [&] {
     for (const json& drop : node_a().ctl({"drops"}))
       if (drop.at("hook") == "from_overlay" && drop.at("reason") == "foreign-tunnel")
@@ -200,7 +205,8 @@ TEST(OverlaySetup, APortInUseIsToldWithTheWayOut) {
   node.stop_agent();
   ASSERT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
   EXPECT_EQ(node.netns().ip_show("link show").find("bpfnet"), std::string::npos);
-  node.netns().ip("link add other type vxlan id 5 dstport 4789 remote 192.0.2.99 dev eth0\nlink set other up");
+  node.netns().ip(
+      "link add other type vxlan id 5 dstport 4789 remote 192.0.2.99 dev eth0\nlink set other up");
   node.launch();
   const auto status = node.agent().wait(milliseconds(10000));
   ASSERT_TRUE(status);

@@ -57,7 +57,8 @@ Model::Party Model::party(const Address& address) const {
   result.service_range = contains(state.services, address);
   for (const auto& [prefix, node] : state.node_prefixes)
     if (prefix.contains(address)) result.node = node;
-  if (const auto known = state.node_of.find(address); known != state.node_of.end()) result.node = known->second;
+  if (const auto known = state.node_of.find(address); known != state.node_of.end())
+    result.node = known->second;
   if (const auto remote = state.remote_pods.find(address); remote != state.remote_pods.end()) {
     result.identity = remote->second;
     result.remote_pod = true;
@@ -436,7 +437,8 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
 }
 
 Decision Model::step(const Arrival& arrival, const Choices& choices) {
-  if (arrival.hook == HOOK_from_overlay && party(arrival.tuple.src).node == 0) return drop(DROP_FOREIGN_TUNNEL);
+  if (arrival.hook == HOOK_from_overlay && party(arrival.tuple.src).node == 0)
+    return drop(DROP_FOREIGN_TUNNEL);
   if (const auto decided = known_flow(arrival)) return *decided;
   return new_flow(arrival, choices);
 }

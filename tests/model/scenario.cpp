@@ -294,7 +294,8 @@ Arrival Scenario::fresh() {
       destinations.push_back(unknown);
       if (!model_.state.overlay || chance(40)) break;
       arrival.hook = HOOK_from_overlay;
-      sources.insert(sources.end(), {who_.remote, who_.remote, who_.node2, who_.pick("10.2.0.31", "fd00:2::31")});
+      sources.insert(sources.end(),
+                     {who_.remote, who_.remote, who_.node2, who_.pick("10.2.0.31", "fd00:2::31")});
       destinations.insert(destinations.end(), {who_.client, who_.server, who_.node1, who_.remote});
       break;
     case 3:
@@ -364,9 +365,9 @@ test::Packet Scenario::packet_of(const Arrival& arrival) const {
 
 std::string Scenario::send(const Arrival& arrival) {
   const test::Bytes sent = packet_of(arrival).bytes();
-  const auto run = must(node_.try_run(arrival.hook, device_of(arrival), sent,
-                                     {.mark = arrival.hook == HOOK_from_overlay ? node_.config().mark : 0,
-                                      .light = true}));
+  const auto run = must(
+      node_.try_run(arrival.hook, device_of(arrival), sent,
+                    {.mark = arrival.hook == HOOK_from_overlay ? node_.config().mark : 0, .light = true}));
   if (!run.event) return report("the program sent no event");
   Choices choices;
   const Address backend = maps::from_abi(run.event->backend);

@@ -11,8 +11,8 @@
 
 namespace bpfnet::test {
 
-/// A node whose programs run at its devices, with the far ends of its uplink and of its pods in a namespace of
-/// their own: what they send is met by the programs, what reaches them is read. For what BPF_PROG_TEST_RUN
+/// A node whose programs run at its devices, with the far ends of its uplink and of its pods in a namespace
+/// of their own: what they send is met by the programs, what reaches them is read. For what BPF_PROG_TEST_RUN
 /// cannot carry: tunnels. One for a node; ends with it.
 class Wire {
  public:

@@ -133,9 +133,10 @@ TEST_F(NodeNumbers, AnIndexIsGivenAgainOnlyAfterAllOthers) {
 
 // Pods' addresses and ranges say which node they are on; this node's say nothing.
 TEST_F(Numbers, AddressesOfOtherNodesAndTheirPodsCarryTheNodesIndex) {
-  node.name = "a";
-  state.nodes["a"] = {.name = "a", .internal_ips = {ip("192.0.2.1")}, .pod_cidrs = {test::cidr("10.0.0.0/24")}};
-  state.nodes["b"] = {.name = "b", .internal_ips = {ip("192.0.2.2")}, .pod_cidrs = {test::cidr("10.0.1.0/24")}};
+  state.nodes["here"] = {
+      .name = "here", .internal_ips = {ip("192.0.2.1")}, .pod_cidrs = {test::cidr("10.0.0.0/24")}};
+  state.nodes["b"] = {
+      .name = "b", .internal_ips = {ip("192.0.2.2")}, .pod_cidrs = {test::cidr("10.0.1.0/24")}};
   node.addresses = {ip("192.0.2.1")};
   add_pod("away", "x");
   state.pods[name("default", "away")].node_name = "b";
@@ -150,7 +151,6 @@ TEST_F(Numbers, AddressesOfOtherNodesAndTheirPodsCarryTheNodesIndex) {
 }
 
 TEST_F(Numbers, APodOfANodeThatCameLaterIsFoundOnIt) {
-  node.name = "a";
   add_pod("away", "x");
   state.pods[name("default", "away")].node_name = "b";
   PolicyCompiler compiler;

@@ -44,7 +44,8 @@ class Views : public testing::Test {
     ASSERT_TRUE(maps.endpoints.put(1, pod));
     ASSERT_TRUE(maps.addresses.put(maps::make_address_key(ip("10.0.1.1")),
                                    {256, 1, ADDRESS_POD | ADDRESS_LOCAL_POD, 0, 0}));
-    ASSERT_TRUE(maps.cidrs.put(maps::make_cidr_key(Cidr::parse("0.0.0.0/0").value()), {IDENTITY_WORLD, 0, 0, 0}));
+    ASSERT_TRUE(
+        maps.cidrs.put(maps::make_cidr_key(Cidr::parse("0.0.0.0/0").value()), {IDENTITY_WORLD, 0, 0, 0}));
     policy_entry allow{};
     allow.rule = 5;
     allow.verdict = POLICY_ALLOW;

@@ -67,10 +67,11 @@ void Network::attach_routed(const Host& host, const std::string& name, size_t nu
       "link add {0} type veth peer name eth0 netns {1}\nlink set {0} up\naddr add {2}/24 dev {0}\n"
       "addr add {3}/64 dev {0} nodad",
       name, netns.name(), ip4.to_string(), ip6.to_string()));
-  netns.ip(fmt::format("link set eth0 up\naddr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\n"
-                       "route add default via {}\nroute add default via {}",
-                       host.ip(Family::kIpv4).to_string(), host.ip(Family::kIpv6).to_string(), ip4.to_string(),
-                       ip6.to_string()));
+  netns.ip(
+      fmt::format("link set eth0 up\naddr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\n"
+                  "route add default via {}\nroute add default via {}",
+                  host.ip(Family::kIpv4).to_string(), host.ip(Family::kIpv6).to_string(), ip4.to_string(),
+                  ip6.to_string()));
 }
 
 void Network::route(const std::string& prefix, const Host& host, Family family) {

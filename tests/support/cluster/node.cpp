@@ -32,7 +32,8 @@ Node::Node(const ClusterOptions& options, size_t index)
       name_(options.nodes.at(index)),
       index_(index),
       host_(options.prefix + name_,
-            options.routed ? numbered("198.18.{}.2", kFirstSegment + index) : numbered("192.0.2.{}", 11 + index),
+            options.routed ? numbered("198.18.{}.2", kFirstSegment + index)
+                           : numbered("192.0.2.{}", 11 + index),
             options.routed ? numbered("2001:db8:{}::2", kFirstSegment + index)
                            : numbered("2001:db8:1::{}", 11 + index)) {
   for (const char* name : {"manifests", "state", "bpf"}) std::filesystem::create_directories(dir(name));
