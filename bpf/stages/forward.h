@@ -63,13 +63,13 @@ static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet
 	__u32 now = tick_now();
 	enum verdict verdict;
 
+	if (flow_by_overlay(flow))
+		flow_fit(flow);
 	RUN(limits(ctx, pkt, flow, routed));
 	if (keeps_link(ctx, pkt, flow))
 		pkt->flags |= PACKET_KEEP_LINK;
 	if (flow->last_seen != now) {
 		flow->last_seen = now;
-		if (flow_by_overlay(flow))
-			flow->mtu = node_mtu(flow->out_node);
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
 	}
 	if (mac_is_zero(&flow->dmac))

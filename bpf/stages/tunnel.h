@@ -45,6 +45,15 @@ static __always_inline bool needs_overlay(__u16 src_flags, __u16 dst_flags, __u1
 	return dst_node || dst_flags & ADDRESS_POD;
 }
 
+/* What fits is the node's, and may have changed. */
+static __always_inline void flow_fit(struct flow *flow)
+{
+	__u16 mtu = node_mtu(flow->out_node);
+
+	if (flow->mtu != mtu)
+		flow->mtu = mtu;
+}
+
 /* Packets of this direction go to the node. */
 static __always_inline void flow_lead(struct flow *flow, __u16 node)
 {

@@ -240,10 +240,9 @@ TEST_P(Overlay, SegmentsOfALargePacketThatFitPass) {
   EXPECT_THAT(pod_sends(large, {.gso_size = kTunnelMtu - headers + 1}), Drops(DROP_TOO_BIG));
 }
 
-TEST_P(Overlay, ANewMtuIsHeededFromTheNextTickOn) {
+TEST_P(Overlay, ANewMtuIsHeededAtOnce) {
   pod_sends(ip_of(who().client, who().remote) / Tcp{.sport = 9, .dport = 80});
   one().add_tunnel(kNode2, ip("192.0.2.2"), ip("192.0.2.1"), 1400);
-  one().age_flow(key(who().client, 9, who().remote, 80, IPPROTO_TCP), 1);
   pod_sends(ip_of(who().client, who().remote) / Tcp{.sport = 9, .dport = 80});
   EXPECT_EQ(flow_of(who().client, 9, who().remote, 80).mtu, 1400);
 }
