@@ -81,8 +81,10 @@ Status Wire::attach_program(const std::string& device, const std::string& progra
   hook.sz = sizeof(hook);
   hook.ifindex = static_cast<int>(node_.ifindex(device));
   hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
-  const int made = bpf_tc_hook_create(&hook);
-  if (made != 0 && made != -EEXIST) return fail_errno(-made, "clsact at {}: create", device);
+  if (ingress) {  // first at every device
+    const int made = bpf_tc_hook_create(&hook);
+    if (made != 0) return fail_errno(-made, "clsact at {}: create", device);
+  }
   hook.attach_point = ingress ? BPF_TC_INGRESS : BPF_TC_EGRESS;
   bpf_tc_opts options{};
   options.sz = sizeof(options);
