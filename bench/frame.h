@@ -9,7 +9,9 @@ struct bench_frame {
   __u32 vary;        /* offset of the source port when every packet is to be a new flow, else 0 */
   __u16 port;
   __u16 pad;
+  __u32 tunnel_source; /* IPv4, host byte order: packets come by a tunnel from it; 0: by none */
+  __u32 tunnel_vni;
 };
-ABI_ASSERT(sizeof(struct bench_frame) == 88, "bench_frame");
+ABI_ASSERT(sizeof(struct bench_frame) == 96, "bench_frame");
 
 #endif

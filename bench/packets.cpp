@@ -16,6 +16,7 @@
 #include "bench/frame.h"
 #include "bench/paths.h"
 #include "bench/report.h"
+#include "maps/convert.h"
 
 namespace bpfnet::bench {
 namespace {
@@ -27,6 +28,9 @@ constexpr int kRepeatEstablished = 200'000;
 /// New flows of one run; the table holds them all and the source port tells them apart.
 constexpr int kRepeatNew = 10'000;
 constexpr uint32_t kLargeTable = 16'384;
+constexpr uint16_t kTunnelPort = 4789;
+constexpr uint32_t kVni = 1;
+constexpr uint32_t kTunnelSource = 0xc0000202;  // node 2
 
 class Frame {
  public:
@@ -35,6 +39,9 @@ class Frame {
     const flow_key key{.saddr = {}, .daddr = {}, .sport = 1};
     const flow value{};
     bpf_map_update_elem(bpf_map__fd(skeleton_->maps.yardstick), &key, &value, BPF_ANY);
+    const address_key address{.addr = {}, .net = 1, .pad = 0};
+    const address_info info{};
+    bpf_map_update_elem(bpf_map__fd(skeleton_->maps.identities), &address, &info, BPF_ANY);
   }
   ~Frame() { bench_bpf__destroy(skeleton_); }
   Frame(const Frame&) = delete;
@@ -43,16 +50,22 @@ class Frame {
   [[nodiscard]] int empty(bool xdp) const {
     return bpf_program__fd(xdp ? skeleton_->progs.empty_xdp : skeleton_->progs.empty_tc);
   }
+  [[nodiscard]] int tunnel() const { return bpf_program__fd(skeleton_->progs.tunnel_tc); }
+  [[nodiscard]] int address() const { return bpf_program__fd(skeleton_->progs.address_tc); }
   [[nodiscard]] int lookup(bool xdp) const {
     return bpf_program__fd(xdp ? skeleton_->progs.lookup_xdp : skeleton_->progs.lookup_tc);
   }
 
   /// Hangs `program` into the frame and sets the packet.
-  void load(bool xdp, int program, const test::Bytes& packet, uint32_t vary) {
+  void load(bool xdp, int program, const test::Bytes& packet, uint32_t vary, bool by_tunnel = false) {
     const uint32_t zero = 0;
     bench_frame record{};
     std::memcpy(record.headers, packet.data(), std::min<size_t>(packet.size(), sizeof(record.headers)));
     record.vary = vary;
+    if (by_tunnel) {
+      record.tunnel_source = kTunnelSource;
+      record.tunnel_vni = kVni;
+    }
     bpf_map_update_elem(bpf_map__fd(skeleton_->maps.frame), &zero, &record, BPF_ANY);
     const int targets = bpf_map__fd(xdp ? skeleton_->maps.target_xdp : skeleton_->maps.target_tc);
     if (bpf_map_update_elem(targets, &zero, &program, BPF_ANY) != 0) {
@@ -91,12 +104,16 @@ class Frame {
   bench_bpf* skeleton_;
 };
 
-std::unique_ptr<Node> make_node(uint32_t max_flows) {
+std::unique_ptr<Node> make_node(uint32_t max_flows, bool overlay = false) {
   auto config = test::default_config();
   config.trace = 0;
   config.max_flows = max_flows;
   config.masquerade_port_first = 1024;
   config.masquerade_port_last = 65535;
+  if (overlay) {
+    config.overlay_port = maps::to_network(kTunnelPort);
+    config.overlay_vni = kVni;
+  }
   return must(Node::create(1, config));
 }
 
@@ -104,6 +121,13 @@ struct Bench {
   Frame frame;
   std::unique_ptr<Node> small = make_node(256);
   std::unique_ptr<Node> large = make_node(kLargeTable);
+  std::unique_ptr<Node> small_overlay = make_node(256, true);
+  std::unique_ptr<Node> large_overlay = make_node(kLargeTable, true);
+
+  Node& node_for(const Path& path) {
+    if (path.overlay) return path.new_flow ? *large_overlay : *small_overlay;
+    return path.new_flow ? *large : *small;
+  }
 };
 
 void measure_yardstick(benchmark::State& state, Bench& bench, bool xdp, bool lookup) {
@@ -115,6 +139,19 @@ void measure_yardstick(benchmark::State& state, Bench& bench, bool xdp, bool loo
   int code = 0;
   for (auto _ : state) {
     const double ns = bench.frame.run(*bench.small, xdp, "uplink", packet, kRepeatEstablished, code);
+    state.SetIterationTime(ns * 1e-9);
+  }
+}
+
+void measure_tunnel_yardstick(benchmark::State& state, Bench& bench, int program, bool by_tunnel) {
+  const test::Actors who(Family::kIpv4);
+  const test::Bytes packet = (test::Eth{} / test::Ip{.src = who.client, .dst = who.server} / test::Tcp{} /
+                              test::Payload::of_size(64))
+                                 .bytes();
+  bench.frame.load(false, program, packet, 0, by_tunnel);
+  int code = 0;
+  for (auto _ : state) {
+    const double ns = bench.frame.run(*bench.small, false, "uplink", packet, kRepeatEstablished, code);
     state.SetIterationTime(ns * 1e-9);
   }
 }
@@ -132,14 +169,15 @@ const char* program_name(int hook) {
 }
 
 void measure_path(benchmark::State& state, Bench& bench, const Path& path) {
-  Node& node = path.new_flow ? *bench.large : *bench.small;
+  Node& node = bench.node_for(path);
   const test::Actors who(path.family);
   const bool xdp = path.hook == HOOK_xdp_uplink;
   const uint32_t vary = path.new_flow ? (who.v4() ? 34 : 54) : 0;
   for (auto _ : state) {
     node.reset();
     const test::Bytes packet = path.prepare(node, who).bytes();
-    bench.frame.load(xdp, node.program_fd(program_name(path.hook)), packet, vary);
+    bench.frame.load(xdp, node.program_fd(program_name(path.hook)), packet, vary,
+                     path.hook == HOOK_from_overlay);
     int code = 0;
     bench.frame.run(node, xdp, path.device, packet, 100, code);
     const int repeat = path.new_flow ? kRepeatNew : kRepeatEstablished;
@@ -174,6 +212,14 @@ int run(int argc, char** argv) {
     add("empty_" + kind, [&bench, xdp](benchmark::State& s) { measure_yardstick(s, bench, xdp, false); });
     add("lookup_" + kind, [&bench, xdp](benchmark::State& s) { measure_yardstick(s, bench, xdp, true); });
   }
+  const auto add_tunnel = [&](const char* name, int program, bool by_tunnel) {
+    add(name, [&bench, program, by_tunnel](benchmark::State& s) {
+      measure_tunnel_yardstick(s, bench, program, by_tunnel);
+    });
+  };
+  add_tunnel("empty_tunnel", bench.frame.empty(false), true);
+  add_tunnel("source_tunnel", bench.frame.tunnel(), true);
+  add_tunnel("lookup_identity_tc", bench.frame.address(), false);
   for (const Path& path : all_paths()) {
     add(path.name, [&bench, path](benchmark::State& s) { measure_path(s, bench, path); });
   }

@@ -38,7 +38,9 @@ uint16_t shake_hands(Node& node, const Segment& client, uint16_t vport, Segment 
   const uint16_t port = syn.packet.at<Tcp>().sport;
   if (const auto* v4 = syn.packet.find<Ip4>()) server.dst = v4->src;
   if (const auto* v6 = syn.packet.find<Ip6>()) server.dst = v6->src;
-  node.run(server.hook, server.device, tcp(server, bport, port, SYN | ACK));
+  // A test run has no tunnel: see RunOptions::mark.
+  const uint32_t mark = server.hook == HOOK_from_overlay ? node.config().mark : 0;
+  node.run(server.hook, server.device, tcp(server, bport, port, SYN | ACK), {.mark = mark});
   node.run(client.hook, client.device, tcp(client, kClientPort, vport, ACK));
   return port;
 }
@@ -74,6 +76,40 @@ Packet pod_to_remote_pod(Node& node, const Actors& who) {
   const auto client = client_pod(node, who, who.remote);
   shake_hands(node, client, kServerPort, from_wire(node, who.remote, who.client), kServerPort);
   return tcp(client, kClientPort, kServerPort, ACK);
+}
+
+Packet remote_pod_reply(Node& node, const Actors& who) {
+  pod_to_remote_pod(node, who);
+  return tcp(from_wire(node, who.remote, who.client), kServerPort, kClientPort, ACK);
+}
+
+Segment from_tunnel(Node& node, const Actors& who) {
+  return {HOOK_from_overlay, "bpfnet3", Eth{.dst = node.device_mac("bpfnet3"), .src = Node::gateway_mac()},
+          who.remote, who.client};
+}
+
+Packet pod_to_overlay_pod(Node& node, const Actors& who) {
+  const auto client = client_pod(node, who, who.remote);
+  shake_hands(node, client, kServerPort, from_tunnel(node, who), kServerPort);
+  return tcp(client, kClientPort, kServerPort, ACK);
+}
+
+Packet overlay_pod_reply(Node& node, const Actors& who) {
+  pod_to_overlay_pod(node, who);
+  return tcp(from_tunnel(node, who), kServerPort, kClientPort, ACK);
+}
+
+Packet new_from(const Segment& client) {
+  return client.eth / Ip{.src = client.src, .dst = client.dst} / Udp{.sport = 1, .dport = 53} /
+         Payload::of_size(64);
+}
+
+Packet new_from_remote_pod(Node& node, const Actors& who) {
+  return new_from(from_wire(node, who.remote, who.client));
+}
+
+Packet new_from_overlay_pod(Node& node, const Actors& who) {
+  return new_from(from_tunnel(node, who));
 }
 
 Packet pod_to_cluster_ip_local(Node& node, const Actors& who) {
@@ -194,6 +230,7 @@ std::vector<Path> all_paths() {
     const char* device;
     bool new_flow;
     Prepare prepare;
+    bool overlay = false;
   };
   const std::vector<Row> rows = {
       {"from_pod/established_pod", HOOK_from_pod, "pod1", false, pod_to_pod},
@@ -215,6 +252,11 @@ std::vector<Path> all_paths() {
       {"from_pod/new_pod_policy_1000", HOOK_from_pod, "pod1", true, new_pod_to_pod_policy},
       {"from_pod/new_cluster_ip", HOOK_from_pod, "pod1", true, new_pod_to_cluster_ip},
       {"from_pod/new_masquerade", HOOK_from_pod, "pod1", true, new_pod_to_outside},
+      {"from_uplink/established_remote_pod", HOOK_from_uplink, "uplink", false, remote_pod_reply},
+      {"from_uplink/new_remote_pod", HOOK_from_uplink, "uplink", true, new_from_remote_pod},
+      {"from_pod/established_overlay_pod", HOOK_from_pod, "pod1", false, pod_to_overlay_pod, true},
+      {"from_overlay/established_pod", HOOK_from_overlay, "bpfnet3", false, overlay_pod_reply, true},
+      {"from_overlay/new_pod", HOOK_from_overlay, "bpfnet3", true, new_from_overlay_pod, true},
   };
   std::vector<Path> paths;
   for (const Row& row : rows) {
@@ -222,6 +264,7 @@ std::vector<Path> all_paths() {
       paths.push_back({.name = std::string(row.name) + (family == Family::kIpv4 ? "/v4" : "/v6"),
                        .hook = row.hook,
                        .device = row.device,
+                       .overlay = row.overlay,
                        .new_flow = row.new_flow,
                        .prepare = row.prepare,
                        .family = family});

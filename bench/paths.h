@@ -13,6 +13,7 @@ struct Path {
   std::string name;  ///< hook/path/family
   enum hook hook;
   std::string device;
+  bool overlay = false;   ///< on a node that has one
   bool new_flow = false;  ///< every packet has a source port of its own
   std::function<test::Packet(test::Node&, const test::Actors&)> prepare;
   Family family;

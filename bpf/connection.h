@@ -27,6 +27,8 @@ struct connection {
 	__u32 dst_cidr_flags;    /* policy: enum cidr_flags of B */
 	__u32 out_ifindex;       /* route, of the original direction */
 	__u16 mtu;               /* route */
+	__u16 dst_node;          /* policy: the node that B is on or is, if it is not this one */
+	__u16 out_node;          /* route, of a FLOW_TO_NODE */
 	__u8 action;             /* route: enum flow_action */
 	__u8 v_local;            /* service: V is an address of this node */
 	struct mac smac;         /* route */
@@ -36,6 +38,7 @@ struct connection {
 	struct flow flow;        /* create: the entry being made */
 	struct bpf_fib_lookup fib; /* route, and the neighbour lookup: the kernel's question and answer */
 	struct frontend frontend;  /* service: V:vp's */
+	struct bpf_tunnel_key tunnel; /* tunnel: where a packet is to go, or came from */
 	__u8 quote[QUOTE_MAX];   /* icmp_reply: what is quoted of the packet that is answered */
 };
 

@@ -88,6 +88,13 @@ struct {
 } cidrs MAP;
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NODES_MAX);
+	__type(key, __u32);
+	__type(value, struct node);
+} nodes MAP;
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 4096);

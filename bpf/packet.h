@@ -70,8 +70,16 @@ struct packet {
 	struct addr backend;    /* service, for events */
 	__be16 backend_port;
 	__u16 mtu;              /* forward: what the packet was too big for */
+	__u16 node;             /* tunnel_sender: the node it came from by the overlay; else 0 */
+	__u16 pad[3];
 };
 ABI_ASSERT(sizeof(struct packet) % 8 == 0, "packet has no hole at its end");
+
+/* From another machine, be it as it is or by a tunnel. */
+static __always_inline bool packet_is_from_wire(const struct packet *pkt)
+{
+	return pkt->hook == HOOK_from_uplink || pkt->hook == HOOK_from_overlay;
+}
 
 static __always_inline bool packet_is_tcp_syn(const struct packet *pkt)
 {

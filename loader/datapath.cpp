@@ -346,6 +346,12 @@ Status Datapath::attach_host(int router_ifindex, int lo_ifindex) {
   return pass(lo);
 }
 
+Status Datapath::attach_overlay(int ifindex) {
+  auto attached =
+      state_->attachments.attach(ifindex, "from_overlay", AttachPoint::kIngress, state_->mechanism);
+  return attached ? ok() : Status(pass(attached));
+}
+
 Status Datapath::attach_sockets(const std::string& cgroup) {
   if (!state_->features.has("cgroup-sock-addr"))
     return fail_errno(EOPNOTSUPP, "kernel {}: has no cgroup hooks for socket addresses",

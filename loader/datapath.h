@@ -110,6 +110,8 @@ class Datapath {
   Result<std::string> attach_uplink(int ifindex, XdpMode mode);
   /// from_host at ingress of our router device and at egress of lo.
   Status attach_host(int router_ifindex, int lo_ifindex = 1);
+  /// from_overlay at ingress of the device of the tunnels.
+  Status attach_overlay(int ifindex);
   /// The programs `sock_*` at the cgroup: services are translated at the sockets of all processes below it,
   /// for network namespaces in the map `socket_namespaces`. EOPNOTSUPP: the kernel has no such hooks.
   Status attach_sockets(const std::string& cgroup);

@@ -27,6 +27,8 @@ struct Link {
   uint8_t operstate = 0;        ///< IF_OPER_* (RFC 2863)
   int peer_ifindex = 0;         ///< IFLA_LINK: the peer of a veth, in the peer's netns; 0: none
   bool peer_elsewhere = false;  ///< the peer is in another netns
+  uint16_t vxlan_port = 0;      ///< of a VXLAN device: UDP port, host byte order
+  bool vxlan_external = false;  ///< and whether each packet says by itself where its tunnel leads
 
   [[nodiscard]] bool is_up() const;
   /// The kernel has seen its carrier: a device that is up drops what it is given until then.
@@ -42,6 +44,14 @@ struct VethSpec {
   Mac mac;                 ///< zero: the kernel chooses
   Mac peer_mac;
   uint32_t mtu = 0;  ///< of both; 0: the kernel's 1500
+};
+
+/// One VXLAN device for tunnels to everywhere: packets carry the other end with them (collect metadata).
+struct VxlanSpec {
+  std::string name;
+  uint16_t port = 4789;  ///< UDP, host byte order
+  Mac mac;
+  uint32_t mtu = 0;  ///< 0: the kernel's 1500
 };
 
 struct InterfaceAddress {
@@ -104,6 +114,8 @@ class Netlink {
   /// Makes both sides, down; the peer's record is read in its own netns by the caller. Nothing is left behind
   /// on failure.
   Result<Link> create_veth(const VethSpec& spec);
+  /// Made down. That its port is free shows when it is set up: EADDRINUSE.
+  Result<Link> create_vxlan(const VxlanSpec& spec);
   /// false: was not there. Deleting one side of a veth deletes both.
   Result<bool> delete_link(std::string_view name);
   Result<bool> delete_link(int ifindex);

@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -128,6 +129,28 @@ Result<Link> Netlink::create_veth(const VethSpec& spec) {
   nla_nest_end(m, info);
   BPFNET_TRY(socket_->request(std::move(message),
                               fmt::format("link {} with peer {}: create", spec.name, spec.peer_name)));
+  auto made = link(spec.name);
+  if (!made) return pass(made);
+  if (!*made) return fail_errno(ENODEV, "link {}: gone as soon as it was made", spec.name);
+  return std::move(**made);
+}
+
+Result<Link> Netlink::create_vxlan(const VxlanSpec& spec) {
+  BPFNET_TRY(check_name(spec.name));
+  auto message = link_request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
+  nl_msg* m = message.get();
+  nla_put_string(m, IFLA_IFNAME, spec.name.c_str());
+  put_mac(m, spec.mac);
+  if (spec.mtu != 0) nla_put_u32(m, IFLA_MTU, spec.mtu);
+  nlattr* info = nla_nest_start(m, IFLA_LINKINFO);
+  nla_put_string(m, IFLA_INFO_KIND, "vxlan");
+  nlattr* data = nla_nest_start(m, IFLA_INFO_DATA);
+  nla_put_u8(m, IFLA_VXLAN_COLLECT_METADATA, 1);
+  nla_put_u8(m, IFLA_VXLAN_LEARNING, 0);
+  nla_put_u16(m, IFLA_VXLAN_PORT, htons(spec.port));
+  nla_nest_end(m, data);
+  nla_nest_end(m, info);
+  BPFNET_TRY(socket_->request(std::move(message), fmt::format("link {} of VXLAN: create", spec.name)));
   auto made = link(spec.name);
   if (!made) return pass(made);
   if (!*made) return fail_errno(ENODEV, "link {}: gone as soon as it was made", spec.name);

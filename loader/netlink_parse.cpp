@@ -1,5 +1,6 @@
 #include "loader/netlink_parse.h"
 
+#include <arpa/inet.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
@@ -39,6 +40,14 @@ struct Attributes {
   }
 };
 
+void parse_vxlan(nlattr* data, Link& link) {
+  nlattr* nested[IFLA_VXLAN_MAX + 1] = {};
+  if (nla_parse_nested(nested, IFLA_VXLAN_MAX, data, nullptr) != 0) return;
+  if (nested[IFLA_VXLAN_PORT] != nullptr) link.vxlan_port = ntohs(nla_get_u16(nested[IFLA_VXLAN_PORT]));
+  link.vxlan_external =
+      nested[IFLA_VXLAN_COLLECT_METADATA] != nullptr && nla_get_u8(nested[IFLA_VXLAN_COLLECT_METADATA]) != 0;
+}
+
 Address any(uint8_t family) {
   return family == AF_INET ? Address::from_ipv4({0, 0, 0, 0}) : Address();
 }
@@ -63,6 +72,7 @@ std::optional<Link> parse_link(const nlmsghdr* header) {
     if (nla_parse_nested(nested, IFLA_INFO_MAX, attributes.table[IFLA_LINKINFO], nullptr) == 0 &&
         nested[IFLA_INFO_KIND] != nullptr)
       link.kind = nla_get_string(nested[IFLA_INFO_KIND]);
+    if (link.kind == "vxlan" && nested[IFLA_INFO_DATA] != nullptr) parse_vxlan(nested[IFLA_INFO_DATA], link);
   }
   return link;
 }

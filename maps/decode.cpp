@@ -116,6 +116,8 @@ Fields decode(const flow& value) {
           {"flags", flow_flag_labels(value.flags)},
           {"in_ifindex", num(value.in_ifindex)},
           {"out_ifindex", num(value.out_ifindex)},
+          {"in_node", num(value.in_node)},
+          {"out_node", num(value.out_node)},
           {"source_mac", text(value.smac)},
           {"destination_mac", text(value.dmac)},
           {"mtu", num(value.mtu)},
@@ -174,7 +176,8 @@ Fields decode(const address_key& key) {
 Fields decode(const address_info& value) {
   return {{"identity", num(value.identity)},
           {"endpoint", num(value.endpoint)},
-          {"flags", address_flag_labels(value.flags)}};
+          {"flags", address_flag_labels(value.flags)},
+          {"node", num(value.node)}};
 }
 
 Fields decode(const cidr_key& key) {
@@ -182,7 +185,12 @@ Fields decode(const cidr_key& key) {
 }
 
 Fields decode(const cidr_info& value) {
-  return {{"identity", num(value.identity)}, {"flags", cidr_flag_labels(value.flags)}};
+  return {
+      {"identity", num(value.identity)}, {"flags", cidr_flag_labels(value.flags)}, {"node", num(value.node)}};
+}
+
+Fields decode(const node& value) {
+  return {{"address", text(value.addr)}, {"source", text(value.source)}, {"mtu", num(value.mtu)}};
 }
 
 Fields decode(const interface& value) {

@@ -40,6 +40,7 @@ Fields decode(const address_key& key);
 Fields decode(const address_info& value);
 Fields decode(const cidr_key& key);
 Fields decode(const cidr_info& value);
+Fields decode(const node& value);
 Fields decode(const interface& value);
 Fields decode(const frontend_key& key);
 Fields decode(const frontend& value);

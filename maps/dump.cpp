@@ -43,6 +43,7 @@ constexpr std::pair<std::string_view, std::string_view> kPurposes[] = {
     {"interfaces", "Devices the programs run at."},
     {"addresses", "Exact addresses: pods, nodes, this node's own."},
     {"cidrs", "Prefixes: cluster and service ranges, CIDRs named by policies."},
+    {"nodes", "Other nodes as the overlay reaches them."},
     {"frontends", "Service addresses and ports."},
     {"frontend_ranges", "Blocks of published ports."},
     {"source_ranges", "Clients that load-balancer addresses are open to."},

@@ -117,9 +117,11 @@ std::string flow_state_label(uint32_t state) {
 }
 
 std::string flow_action_label(uint32_t action) {
-  return name_of(
-      {{FLOW_TO_ENDPOINT, "to-endpoint"}, {FLOW_TO_HOST, "to-host"}, {FLOW_TO_NEXT_HOP, "to-next-hop"}},
-      action);
+  return name_of({{FLOW_TO_ENDPOINT, "to-endpoint"},
+                  {FLOW_TO_HOST, "to-host"},
+                  {FLOW_TO_NEXT_HOP, "to-next-hop"},
+                  {FLOW_TO_NODE, "to-node"}},
+                 action);
 }
 
 std::string endpoint_state_label(uint32_t state) {
@@ -130,7 +132,8 @@ std::string interface_kind_label(uint32_t kind) {
   return name_of({{INTERFACE_POD, "pod"},
                   {INTERFACE_UPLINK, "uplink"},
                   {INTERFACE_HOST, "host"},
-                  {INTERFACE_LOOPBACK, "loopback"}},
+                  {INTERFACE_LOOPBACK, "loopback"},
+                  {INTERFACE_OVERLAY, "overlay"}},
                  kind);
 }
 

@@ -27,6 +27,7 @@ struct Maps {
   Map<uint32_t, interface> interfaces;    ///< by ifindex
   Map<address_key, address_info> addresses;
   Map<cidr_key, cidr_info> cidrs;
+  Array<node> nodes;  ///< other nodes that the overlay reaches, by index
   Map<frontend_key, frontend> frontends;
   Map<frontend_range_key, frontend> frontend_ranges;
   Map<source_range_key, source_range> source_ranges;
@@ -64,6 +65,7 @@ struct Maps {
     visit(self.interfaces, "interfaces");
     visit(self.addresses, "addresses");
     visit(self.cidrs, "cidrs");
+    visit(self.nodes, "nodes");
     visit(self.frontends, "frontends");
     visit(self.frontend_ranges, "frontend_ranges");
     visit(self.source_ranges, "source_ranges");

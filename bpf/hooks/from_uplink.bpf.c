@@ -15,6 +15,7 @@
 #include "bpf/stages/service.h"
 #include "bpf/stages/source.h"
 #include "bpf/stages/track.h"
+#include "bpf/stages/tunnel.h"
 #include "bpf/stages/uplink.h"
 
 SEC("tc")
@@ -26,6 +27,7 @@ int from_uplink(struct __sk_buff *ctx)
 
 	RUN(addressed_to_us(ctx, &pkt));
 	RUN(parse(ctx, &pkt));
+	RUN(tunnel_pass(&pkt));
 	RUN(established(ctx, &pkt));
 	RUN(defragment(ctx, &pkt));
 	RUN(foreign_pass(&pkt));

@@ -59,6 +59,8 @@ struct party {
 	__u32 cidr_flags; /* enum cidr_flags; only of addresses that are not known exactly */
 	__u16 endpoint;
 	__u16 flags; /* enum address_flags */
+	__u16 node;  /* the other node that has it, or whose pod does; 0: none */
+	__u16 pad;
 };
 
 static __always_inline void party_find(struct party *party, const struct addr *addr, __u16 net)
@@ -71,6 +73,7 @@ static __always_inline void party_find(struct party *party, const struct addr *a
 	if (info) {
 		party->identity = info->identity;
 		party->flags = info->flags;
+		party->node = info->node;
 		if (info->flags & ADDRESS_LOCAL_POD)
 			party->endpoint = info->endpoint;
 		return;
@@ -83,6 +86,7 @@ static __always_inline void party_find(struct party *party, const struct addr *a
 	cidr = cidr_find(addr, net);
 	if (cidr) {
 		party->cidr_flags = cidr->flags;
+		party->node = cidr->node;
 		if (cidr->identity)
 			party->identity = cidr->identity;
 	}

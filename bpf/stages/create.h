@@ -55,6 +55,7 @@ static __always_inline void reply_route(struct __sk_buff *ctx, const struct pack
 	__builtin_memset(&reply->smac, 0, sizeof(reply->smac));
 	__builtin_memset(&reply->dmac, 0, sizeof(reply->dmac));
 	reply->mtu = 0;
+	reply->out_node = 0;
 	if (pkt->src_endpoint && client) {
 		reply->action = FLOW_TO_ENDPOINT;
 		reply->out_ifindex = client->ifindex;
@@ -76,12 +77,15 @@ static __always_inline void reply_route(struct __sk_buff *ctx, const struct pack
 		if (reply->out_ifindex == config.host_ifindex) {
 			reply->smac = reply->dmac = host_mac();
 		}
+	} else if (pkt->hook == HOOK_from_overlay) {
+		flow_lead(reply, pkt->node);
 	} else {
 		/* Resolved by the first answer. */
 		reply->action = FLOW_TO_NEXT_HOP;
 		reply->out_ifindex = ctx->ifindex;
 	}
 	reply->in_ifindex = conn->action == FLOW_TO_ENDPOINT ? conn->out_ifindex : 0;
+	reply->in_node = conn->out_node;
 }
 
 /* What both entries have in common. */
@@ -165,6 +169,8 @@ static __always_inline enum verdict pair_insert(struct __sk_buff *ctx, struct pa
 	flow->flags &= ~FLOW_IS_REPLY;
 	flow->action = conn->action;
 	flow->in_ifindex = pkt->src_endpoint ? ctx->ifindex : 0;
+	flow->in_node = pkt->node;
+	flow->out_node = conn->out_node;
 	flow->out_ifindex = conn->out_ifindex;
 	flow->smac = conn->smac;
 	flow->dmac = conn->dmac;

@@ -10,6 +10,7 @@
 #include "bpf/lib/proto.h"
 #include "bpf/stages/fragment.h"
 #include "bpf/stages/source.h"
+#include "bpf/stages/tunnel.h"
 #include "bpf/verdict.h"
 
 static __always_inline void fragment_key_of_source(struct fragment_key *key, const struct packet *pkt)
@@ -89,6 +90,8 @@ __weak __noinline int divert(struct __sk_buff *ctx, struct packet *pkt)
 		return VERDICT_NEXT;
 	if (pkt->hook == HOOK_from_pod) {
 		RUN(source_pod(ctx, pkt, conn));
+	} else if (pkt->hook == HOOK_from_overlay) {
+		RUN(source_overlay(pkt, conn));
 	} else {
 		if (!may_be_ours(pkt))
 			return VERDICT_NEXT;
@@ -160,6 +163,9 @@ __weak __noinline int resume(struct __sk_buff *ctx, struct packet *pkt)
 	mac = interface->mac;
 	if (bpf_skb_store_bytes(ctx, offsetof(struct ethhdr, h_dest), &mac, sizeof(mac), 0))
 		return drop(pkt, DROP_REWRITE_FAILED);
+	/* The tunnel it came by is forgotten: tunnel_sender goes by the mark. */
+	if (interface->kind == INTERFACE_OVERLAY)
+		mark_ours(ctx);
 	pkt->out_ifindex = ifindex;
 	pkt->code = bpf_redirect(ifindex, BPF_F_INGRESS);
 	return VERDICT_DEFRAGMENT;

@@ -5,17 +5,6 @@
 #include "bpf/stages/next_hop.h"
 #include "bpf/verdict.h"
 
-/* Marked packets are ours: egress hooks on their way let them be. */
-static __always_inline void mark_ours(struct __sk_buff *ctx)
-{
-	ctx->mark = (ctx->mark & ~config.mark_mask) | config.mark;
-}
-
-static __always_inline bool marked_ours(struct __sk_buff *ctx)
-{
-	return config.mark && (ctx->mark & config.mark_mask) == config.mark;
-}
-
 static __always_inline enum verdict deliver_to_endpoint(struct __sk_buff *ctx, struct packet *pkt,
 							const struct flow *flow)
 {
@@ -49,6 +38,12 @@ static __always_inline enum verdict deliver_to_next_hop(struct __sk_buff *ctx, s
 		pkt->code = TC_ACT_OK;
 		return VERDICT_TO_NEXT_HOP;
 	}
+	if (config.overlay_ifindex && pkt->flags & PACKET_NO_NEIGHBOUR) {
+		enum verdict verdict = join_overlay(ctx, pkt);
+
+		if (verdict != VERDICT_NEXT)
+			return verdict;
+	}
 	mark_ours(ctx);
 	if (pkt->flags & PACKET_NO_NEIGHBOUR)
 		return next_hop_redirect(ctx, pkt);
@@ -63,6 +58,8 @@ static __always_inline enum verdict deliver(struct __sk_buff *ctx, struct packet
 		return deliver_to_endpoint(ctx, pkt, flow);
 	if (flow->action == FLOW_TO_HOST)
 		return deliver_to_host(pkt, flow);
+	if (flow_by_overlay(flow))
+		return deliver_to_node(ctx, pkt, flow->out_node);
 	return deliver_to_next_hop(ctx, pkt, flow);
 }
 

@@ -46,9 +46,14 @@ static __always_inline bool flow_may_join(const struct flow *flow, const struct 
 }
 
 /* Where a flow may enter is part of it. What enters from the outside or the host has no fixed place, but a
- * pod's veth is none: a pod cannot join a connection of others by forging their tuple. */
+ * pod's veth is none: a pod cannot join a connection of others by forging their tuple, nor can
+ * a node by the overlay, nor can anybody join what goes by the overlay. */
 static __always_inline bool flow_enters_here(const struct flow *flow, const struct packet *pkt, __u32 ifindex)
 {
+	if (pkt->hook == HOOK_from_overlay)
+		return flow->in_node == pkt->node;
+	if (config.overlay_ifindex && flow->in_node)
+		return false;
 	return flow->in_ifindex ? flow->in_ifindex == ifindex : pkt->hook != HOOK_from_pod;
 }
 

@@ -10,7 +10,7 @@
 /* One hop for each crossing of the node; the host's own stack is not a crossing. */
 static __always_inline bool is_routed(const struct packet *pkt, const struct flow *flow)
 {
-	return (pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink) && flow->action != FLOW_TO_HOST;
+	return (pkt->hook == HOOK_from_pod || packet_is_from_wire(pkt)) && flow->action != FLOW_TO_HOST;
 }
 
 /* L3 bytes of the largest packet that will leave: of a GSO packet, one segment's. */
@@ -80,6 +80,8 @@ static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
 	if (asks_next_hop(pkt, flow))
 		RUN(next_hop_resolve(ctx, pkt));
+	if (flow_by_overlay(flow))
+		flow_fit(flow);
 	RUN(limits(ctx, pkt, flow, routed));
 	flow->packets++;
 	flow->bytes += pkt->length;

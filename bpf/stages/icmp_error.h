@@ -91,6 +91,19 @@ static __always_inline bool error_lives(struct __sk_buff *ctx, const struct pack
 	return hops > 1;
 }
 
+/* The stack takes a router's word by the uplink it has its route by (rp_filter), not by our device; what came by a
+ * tunnel has none, and is told on lo. */
+static __always_inline void error_to_host(const struct packet *pkt, struct flow *outer)
+{
+	if (pkt->hook == HOOK_from_uplink) {
+		outer->out_ifindex = 0;
+	} else if (pkt->hook == HOOK_from_overlay) {
+		outer->out_ifindex = LOOPBACK_IFINDEX;
+		__builtin_memset(&outer->smac, 0, sizeof(outer->smac));
+		__builtin_memset(&outer->dmac, 0, sizeof(outer->dmac));
+	}
+}
+
 /* The error's own addresses: to the sender of the packet inside; from the peer as that sender knows it, if
  * the peer speaks, or else from the router that does. The record is shaped as a flow so that the rewrite of
  * all other packets serves. */
@@ -112,10 +125,8 @@ static __always_inline enum verdict error_outer(struct __sk_buff *ctx, struct pa
 		if (outer->in_ifindex)
 			return drop(pkt, DROP_SPOOFED);
 		outer->peer.daddr = from;
-		/* The stack takes a router's word by the uplink it has its route by (rp_filter), not by our device. */
-		if (pkt->hook == HOOK_from_uplink && outer->action == FLOW_TO_HOST &&
-		    outer->out_ifindex == config.host_ifindex)
-			outer->out_ifindex = 0;
+		if (outer->action == FLOW_TO_HOST && outer->out_ifindex == config.host_ifindex)
+			error_to_host(pkt, outer);
 	}
 	/* ICMPv6 sums the addresses too; rewrite() is kept from the transport part. */
 	if (pkt->family == 6) {

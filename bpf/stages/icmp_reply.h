@@ -63,7 +63,7 @@ static __always_inline void reply_type(const struct packet *pkt, struct icmp_hea
  * the sender's stack is sure to have a route for, and so does whatever the host's stack asked for. */
 static __always_inline bool reply_source(const struct packet *pkt, struct addr *from)
 {
-	__u32 ifindex = pkt->hook == HOOK_from_pod ? config.host_ifindex : config.primary_uplink;
+	__u32 ifindex = pkt->hook == HOOK_from_uplink ? config.primary_uplink : config.host_ifindex;
 	struct interface *interface;
 
 	*from = pkt->key.daddr;
@@ -179,6 +179,13 @@ static __always_inline int reply_send(struct __sk_buff *ctx, struct packet *pkt,
 
 	if (data + ETH_HLEN > end)
 		return TC_ACT_SHOT;
+	if (pkt->hook == HOOK_from_overlay) {
+		struct mac to = (struct mac)OVERLAY_MAC_TO;
+
+		mac = (struct mac)OVERLAY_MAC_FROM;
+		eth_set(data, &to, &mac);
+		return deliver_to_node(ctx, pkt, pkt->node) == VERDICT_TO_NODE ? pkt->code : TC_ACT_SHOT;
+	}
 	if (!to_stack) {
 		eth_swap(data);
 		mark_ours(ctx);

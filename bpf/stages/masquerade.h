@@ -7,6 +7,15 @@
 #include "bpf/connection.h"
 #include "bpf/verdict.h"
 
+/* The one of the node's own addresses that it is sure to be known by to other nodes: tunnels bring no others. */
+static __always_inline bool is_known_of_node(const struct packet *pkt)
+{
+	__u32 ifindex = config.host_ifindex;
+	struct interface *node = bpf_map_lookup_elem(&interfaces, &ifindex);
+
+	return node && addr_equal(&pkt->key.saddr, pkt->family == 4 ? &node->ip4 : &node->ip6);
+}
+
 static __always_inline bool masquerade_is_needed(const struct packet *pkt, const struct connection *conn)
 {
 	bool known = conn->dst_flags & (ADDRESS_POD | ADDRESS_LOCAL_NODE | ADDRESS_REMOTE_NODE) ||
@@ -25,9 +34,10 @@ static __always_inline bool masquerade_is_needed(const struct packet *pkt, const
 	if (conn->src_flags & ADDRESS_LOCAL_POD)
 		return config.masquerade && !known;
 	if (conn->src_flags & ADDRESS_LOCAL_NODE)
-		return false;
-	/* A client from outside whose backend is elsewhere: the answer must come back through us. */
-	return conn->flags & FLOW_SERVICE && !here;
+		return conn->action == FLOW_TO_NODE && !is_known_of_node(pkt);
+	/* A client from outside whose backend is elsewhere: the answer must come back through us. Other nodes take
+	 * nothing from a tunnel that is not a pod's or the node's own. */
+	return (conn->flags & FLOW_SERVICE && !here) || conn->action == FLOW_TO_NODE;
 }
 
 /* The egress device's address of the right family; towards what is on this node, the node's address. */

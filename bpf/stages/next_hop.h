@@ -7,6 +7,7 @@
 #include "bpf/lib/addr.h"
 #include "bpf/lib/identity.h"
 #include "bpf/lib/mac.h"
+#include "bpf/stages/tunnel.h"
 #include "bpf/verdict.h"
 
 enum {
@@ -65,7 +66,33 @@ static __always_inline bool hook_is_ingress(struct __sk_buff *ctx, const struct 
 {
 	if (pkt->hook == HOOK_from_host)
 		return ctx->ifindex != LOOPBACK_IFINDEX;
-	return pkt->hook == HOOK_from_pod || pkt->hook == HOOK_from_uplink;
+	return pkt->hook == HOOK_from_pod || packet_is_from_wire(pkt);
+}
+
+/* A flow of a time before the overlay, whose packets are to go by it now. NEXT: it is none. */
+__weak __noinline int join_overlay(struct __sk_buff *ctx, struct packet *pkt)
+{
+	struct mac link[2];
+	struct flow *flow, *back;
+	struct party src, dst;
+
+	if (!pkt)
+		return VERDICT_DROP;
+	flow = flow_find(&pkt->key);
+	if (!flow)
+		return VERDICT_NEXT;
+	party_find(&src, &flow->peer.daddr, pkt->key.net);
+	party_find(&dst, &flow->peer.saddr, pkt->key.net);
+	back = bpf_map_lookup_elem(&flows, &flow->peer);
+	if (!needs_overlay(src.flags, dst.flags, dst.node) || !back)
+		return VERDICT_NEXT;
+	flow_lead(flow, dst.node);
+	back->in_node = dst.node;
+	link[0] = (struct mac)OVERLAY_MAC_TO;
+	link[1] = (struct mac)OVERLAY_MAC_FROM;
+	if (bpf_skb_store_bytes(ctx, 0, link, sizeof(link), 0))
+		return drop(pkt, DROP_REWRITE_FAILED);
+	return deliver_to_node(ctx, pkt, dst.node);
 }
 
 /* Looks the next hop up once more and refreshes the flow; the answer is left in the per-CPU record, for
@@ -83,6 +110,8 @@ __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt
 	flow = flow_find(&pkt->key);
 	if (!flow)
 		return drop(pkt, DROP_NO_FLOW);
+	flow->action = FLOW_TO_NEXT_HOP; /* also what went by an overlay that is no more */
+	flow->out_node = 0;
 	fib_fill(fib, &flow->peer.daddr, &flow->peer.saddr);
 	RUN(fib_find(ctx, pkt, fib));
 	flow->out_ifindex = fib->ifindex;

@@ -23,7 +23,8 @@ struct parties {
 	__u32 dst_cidr_flags;
 	/* in */
 	__u8 by_service; /* V:vp was translated to B */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 dst_node; /* out */
 };
 
 /* A pod that reaches itself by a service (A11). */
@@ -97,6 +98,7 @@ __weak __noinline int judge(struct packet *pkt, struct parties *who)
 	who->dst_endpoint = pkt->dst_endpoint = dst.endpoint;
 	who->dst_flags = dst.flags;
 	who->dst_cidr_flags = dst.cidr_flags;
+	who->dst_node = dst.node;
 	pkt->dst_identity = dst.identity;
 	source = endpoint_find(who->src_endpoint);
 	destination = endpoint_find(dst.endpoint);
@@ -174,6 +176,7 @@ __weak __noinline int policy(struct packet *pkt, struct connection *conn)
 	conn->dst_epoch = who.dst_epoch;
 	conn->dst_flags = who.dst_flags;
 	conn->dst_cidr_flags = who.dst_cidr_flags;
+	conn->dst_node = who.dst_node;
 	return verdict;
 }
 

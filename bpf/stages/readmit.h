@@ -78,6 +78,23 @@ static __always_inline bool flow_is_orphaned(const struct flow *flow)
 	return flow->in_ifindex && (!sender || sender->ifindex != flow->in_ifindex);
 }
 
+/* Another node sends this for what is its own by now: the pod was another node's, or the flow is of a time before
+ * the overlay. It goes on by the way that its packets come. */
+static __always_inline bool flow_changes_way(const struct packet *pkt, struct flow *flow)
+{
+	struct flow *back = bpf_map_lookup_elem(&flows, &flow->peer);
+	struct party sender;
+
+	if (pkt->hook != HOOK_from_overlay || !back)
+		return false;
+	party_find(&sender, &pkt->key.saddr, pkt->key.net);
+	if (sender.node != pkt->node)
+		return false;
+	flow->in_node = pkt->node;
+	flow_lead(back, pkt->node);
+	return true;
+}
+
 /* The connection's destination is another pod's by now. `pkt` as judge_again() leaves it. */
 static __always_inline bool flow_has_moved(const struct flow *flow, const struct packet *pkt)
 {
@@ -116,7 +133,7 @@ __weak __noinline int readmit_flow(struct __sk_buff *ctx, struct packet *pkt)
 	flow = flow_find(&pkt->key);
 	if (!flow)
 		return VERDICT_NEXT;
-	if (!flow_enters_here(flow, pkt, ctx->ifindex)) {
+	if (!flow_enters_here(flow, pkt, ctx->ifindex) && !flow_changes_way(pkt, flow)) {
 		if (!flow_is_orphaned(flow))
 			return drop(pkt, DROP_SPOOFED);
 		forget_flow(pkt, flow->slot);

@@ -202,7 +202,7 @@ static __always_inline void rewrite_complete(struct __sk_buff *ctx, const struct
 {
 	__u64 sum = change->hop_limit;
 
-	if (pkt->hook != HOOK_from_uplink)
+	if (!packet_is_from_wire(pkt))
 		return;
 	if (pkt->family == 6 && (helped || !transport))
 		sum += change->addresses;

@@ -38,6 +38,21 @@ static __always_inline enum verdict route_to_host(const struct packet *pkt, stru
 	return VERDICT_NEXT;
 }
 
+static __always_inline enum verdict route_to_node(struct packet *pkt, struct connection *conn)
+{
+	struct node *node = node_find(conn->dst_node);
+
+	if (!conn->dst_node || !node || addr_is_unspecified(&node->addr))
+		return drop(pkt, DROP_NO_ROUTE);
+	conn->action = FLOW_TO_NODE;
+	conn->out_node = conn->dst_node;
+	conn->out_ifindex = config.overlay_ifindex;
+	conn->mtu = node->mtu;
+	conn->smac = (struct mac)OVERLAY_MAC_FROM;
+	conn->dmac = (struct mac)OVERLAY_MAC_TO;
+	return VERDICT_NEXT;
+}
+
 __weak __noinline int route(struct __sk_buff *ctx, struct packet *pkt, struct connection *conn)
 {
 	struct bpf_fib_lookup *fib;
@@ -53,6 +68,8 @@ __weak __noinline int route(struct __sk_buff *ctx, struct packet *pkt, struct co
 		return route_to_endpoint(pkt, conn);
 	if (conn->dst_flags & ADDRESS_LOCAL_NODE)
 		return route_to_host(pkt, conn);
+	if (needs_overlay(conn->src_flags, conn->dst_flags, conn->dst_node))
+		return route_to_node(pkt, conn);
 	conn->action = FLOW_TO_NEXT_HOP;
 	fib = &conn->fib;
 	fib_fill(fib, &pkt->key.saddr, &conn->backend);

@@ -51,7 +51,7 @@ __weak __noinline int sctp_checksum(struct __sk_buff *ctx, struct packet *pkt, _
 		sum = csum_replace32(sum, before, after);
 	}
 	/* CHECKSUM_COMPLETE is the sum of it all, and nothing in the packet makes up for this. */
-	if (pkt->hook == HOOK_from_uplink)
+	if (packet_is_from_wire(pkt))
 		bpf_csum_update(ctx, csum_fold32(sum));
 	return VERDICT_NEXT;
 }

@@ -77,6 +77,23 @@ __weak __noinline int source_uplink(struct __sk_buff *ctx, struct packet *pkt, s
 	party_find(&party, &pkt->key.saddr, pkt->key.net);
 	if (party.flags & (ADDRESS_LOCAL_POD | ADDRESS_LOCAL_NODE))
 		return drop(pkt, DROP_SPOOFED);
+	/* Pods of other nodes come by the overlay. */
+	if (config.overlay_ifindex && party.node && !(party.flags & ADDRESS_REMOTE_NODE))
+		return drop(pkt, DROP_SPOOFED);
+	source_is(pkt, conn, &party);
+	return VERDICT_NEXT;
+}
+
+/* Another node, by the overlay: it speaks for its pods and for itself. */
+__weak __noinline int source_overlay(struct packet *pkt, struct connection *conn)
+{
+	struct party party;
+
+	if (!pkt || !conn)
+		return VERDICT_DROP;
+	party_find(&party, &pkt->key.saddr, pkt->key.net);
+	if (!party.node || party.node != pkt->node)
+		return drop(pkt, DROP_SPOOFED);
 	source_is(pkt, conn, &party);
 	return VERDICT_NEXT;
 }

@@ -14,6 +14,7 @@
 #include "control/agent/open_source.h"
 #include "loader/defrag.h"
 #include "loader/netns.h"
+#include "maps/convert.h"
 
 namespace bpfnet::agent {
 namespace {
@@ -113,6 +114,12 @@ Status Agent::open_datapath() {
   if (!device) return pass(device);
   host_device_ = *device;
 
+  if (options_.routing == "overlay") {
+    auto overlay = ensure_overlay_device(*netlink_, *store_, options_.overlay_port);
+    if (!overlay) return pass(overlay);
+    overlay_ifindex_ = *overlay;
+  }
+
   loader::DatapathOptions datapath{.pin_dir = options_.bpffs};
   datapath.sizes.backend_states = datapath.sizes.backend_slots;  // every slot may hold a backend of its own
   BPFNET_TRY(store_->add_journal(
@@ -132,9 +139,14 @@ Status Agent::open_datapath() {
   datapath.config.router_ifindex = static_cast<uint32_t>(host_device_.router_ifindex);
   std::copy(host_device_.mac.bytes.begin(), host_device_.mac.bytes.end(), datapath.config.host_mac.b);
   datapath.config.primary_uplink = uplinks_.empty() ? 0 : static_cast<uint32_t>(uplinks_.front());
+  datapath.config.overlay_ifindex = static_cast<uint32_t>(overlay_ifindex_);
+  datapath.config.overlay_vni = options_.overlay_vni;
+  datapath.config.overlay_port = maps::to_network(options_.overlay_port);
   auto opened = loader::Datapath::open(datapath);
   if (!opened) return pass(opened);
   datapath_.emplace(std::move(*opened));
+  // Only now that no program sends there any more.
+  if (!has_overlay()) BPFNET_TRY(remove_overlay_device(*netlink_, *store_));
   for (const std::string& warning : datapath_->warnings()) spdlog::warn("datapath: {}", warning);
   if (!datapath_->no_defragmenter().empty())
     spdlog::warn("fragments are carried in order only: {}", datapath_->no_defragmenter());
@@ -155,6 +167,7 @@ Status Agent::attach_node() {
   auto stale = datapath_->remove_stale();
   if (!stale) return pass(stale);
   BPFNET_TRY(datapath_->attach_host(host_device_.router_ifindex));
+  if (has_overlay()) BPFNET_TRY(datapath_->attach_overlay(overlay_ifindex_));
   refresh_links();
   // Named uplinks must work; found ones are tried again whenever links change.
   if (!options_.uplinks.empty() && !uplink_problems_.empty()) return fail("{}", uplink_problems_.front());
@@ -182,14 +195,9 @@ void Agent::detach_former_uplinks() {
 }
 
 Status Agent::recover() {
-  auto manager = cni::EndpointManager::open(
-      {.pending_deletes = state_dir_->pending_deletes(),
-       .default_mtu =
-           [this] {
-             const loader::Link* uplink = uplinks_.empty() ? nullptr : links_.find(uplinks_.front());
-             return uplink ? uplink->mtu : kDefaultMtu;
-           }()},
-      *store_, *allocator_, *this);
+  auto manager =
+      cni::EndpointManager::open({.pending_deletes = state_dir_->pending_deletes(), .default_mtu = pod_mtu_},
+                                 *store_, *allocator_, *this);
   if (!manager) return pass(manager);
   manager_ = std::move(*manager);
   auto live = manager_->recover();

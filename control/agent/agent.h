@@ -15,6 +15,7 @@
 #include "control/agent/notices.h"
 #include "control/agent/numbers.h"
 #include "control/agent/options.h"
+#include "control/agent/overlay.h"
 #include "control/agent/policies.h"
 #include "control/agent/quiet_time.h"
 #include "control/agent/routes.h"
@@ -112,6 +113,11 @@ class Agent : public cni::EndpointHooks {
   /// different.
   bool refresh_links();
   void refresh_routes();
+  [[nodiscard]] bool has_overlay() const { return overlay_ifindex_ != 0; }
+  [[nodiscard]] Tunnels tunnels() const;
+  /// What fits into packets to other nodes: of the device, and of pods to come.
+  void refresh_mtu();
+  [[nodiscard]] std::string routing_text() const;
   void update_pools();
   /// Writes the CNI configuration when pods can be served, and again when somebody took it away.
   void offer_network();
@@ -178,6 +184,8 @@ class Agent : public cni::EndpointHooks {
   std::vector<int> uplinks_;
   std::map<int, std::string> attached_uplinks_;  ///< ifindex -> XDP mechanism
   NodeAddresses addresses_;
+  int overlay_ifindex_ = 0;  ///< 0: routing is native
+  uint32_t pod_mtu_ = 0;
   std::map<uint16_t, cni::LiveEndpoint> endpoints_;
   Services services_{apply::ServiceNumbers{}};
   Policies policies_{compile::PolicyNumbers{}};

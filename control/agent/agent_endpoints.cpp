@@ -190,6 +190,12 @@ Snapshot Agent::make_snapshot(bool images) const {
                     ? "any order"
                     : fmt::format("in order only: {}", datapath_->no_defragmenter());
   s.pod_cidrs = pod_cidrs();
+  s.routing = routing_text();
+  s.pod_mtu = pod_mtu_;
+  s.nodes = policies_.image().nodes;
+  for (const auto& [name, index] : s.nodes)
+    if (const auto node = source_->state().nodes.find(name); node != source_->state().nodes.end())
+      s.node_ips[name] = node->second.internal_ips;
   s.slots_used = publisher_->services().slots().used();
   s.slots_capacity = publisher_->services().slots().capacity();
   s.endpoints = endpoints_;

@@ -46,6 +46,9 @@ std::string configz(const Options& o) {
       {"policy-audit", o.policy_audit},
       {"policy-denied", o.policy_denied},
       {"xdp", o.xdp},
+      {"routing", o.routing},
+      {"overlay-port", o.overlay_port},
+      {"overlay-vni", o.overlay_vni},
       {"trace", o.trace},
       {"log-level", o.log_level}};
   return nlohmann::ordered_json{{"bpfnetd", flags}}.dump(2) + "\n";

@@ -17,6 +17,8 @@ constexpr int kResyncTimer = 3;
 constexpr std::chrono::minutes kResyncInterval{5};
 /// A full map may refuse thousands of objects at once.
 constexpr size_t kProblemsLogged = 10;
+constexpr uint32_t kDefaultMtu = 1500;
+constexpr uint32_t kMaxMtu = 65535;
 
 bool same_records(const std::map<uint32_t, interface>& a, const std::map<uint32_t, interface>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
@@ -89,6 +91,13 @@ std::map<uint16_t, apply::EndpointFacts> Agent::endpoint_facts() const {
 std::map<uint32_t, interface> Agent::interfaces() const {
   auto records =
       interface_records(links_, uplinks_, host_device_.host_ifindex, host_device_.router_ifindex, addresses_);
+  if (const loader::Link* overlay = has_overlay() ? links_.find(overlay_ifindex_) : nullptr) {
+    interface record {};
+    record.kind = INTERFACE_OVERLAY;
+    record.mac = maps::to_abi(overlay->mac);
+    record.mtu = static_cast<uint16_t>(std::min<uint32_t>(overlay->mtu, UINT16_MAX));
+    records[static_cast<uint32_t>(overlay_ifindex_)] = record;
+  }
   for (const auto& [index, live] : endpoints_) {
     interface record {};
     record.kind = INTERFACE_POD;
@@ -205,7 +214,36 @@ bool Agent::refresh_links() {
         "no uplink: no default route and no device holds the Node's address; pods reach "
         "this node only (name one with --uplink)");
   addresses_ = node_addresses(links_, uplinks_, own_node());
+  refresh_mtu();
   return own_before != links_.own_addresses() || !same_records(before, interfaces());
+}
+
+Tunnels Agent::tunnels() const {
+  uint32_t mtu = kMaxMtu;
+  for (const int uplink : uplinks_)
+    if (const loader::Link* link = links_.find(uplink)) mtu = std::min(mtu, link->mtu);
+  return tunnels_to(source_->state(), policies_.image().nodes,
+                    {.node_name = options_.node_name,
+                     .addresses = addresses_,
+                     .uplink_mtu = uplinks_.empty() ? kDefaultMtu : mtu});
+}
+
+void Agent::refresh_mtu() {
+  const loader::Link* uplink = uplinks_.empty() ? nullptr : links_.find(uplinks_.front());
+  pod_mtu_ = has_overlay() ? tunnels().mtu : uplink ? uplink->mtu : kDefaultMtu;
+  if (manager_) manager_->set_default_mtu(pod_mtu_);
+  const loader::Link* overlay = has_overlay() ? links_.find(overlay_ifindex_) : nullptr;
+  if (!overlay || overlay->mtu == pod_mtu_) return;
+  if (Status set = netlink_->set_mtu(overlay_ifindex_, pod_mtu_); !set)
+    spdlog::error("{}", set.error().message);
+}
+
+std::string Agent::routing_text() const {
+  if (!has_overlay()) return "native";
+  const Family family =
+      tunnel_family(source_->state(), {.node_name = options_.node_name, .addresses = addresses_});
+  return fmt::format("overlay by {}: VXLAN {}, UDP port {}, over {}", kOverlayDevice, options_.overlay_vni,
+                     options_.overlay_port, family == Family::kIpv4 ? "IPv4" : "IPv6");
 }
 
 void Agent::refresh_routes() {
@@ -216,6 +254,7 @@ void Agent::refresh_routes() {
                    .uplinks = uplinks_,
                    .pod_cidrs = pod_cidrs(),
                    .service_cidrs = compile::service_cidrs(source_->state(), node_view()),
+                   .overlay_mtu = has_overlay() ? pod_mtu_ : 0,
                    .pod_ips = {}};
   for (const auto& [index, live] : endpoints_)
     input.pod_ips.insert(input.pod_ips.end(), live.record.ips.begin(), live.record.ips.end());
@@ -227,6 +266,23 @@ void Agent::refresh_routes() {
         fmt::format("node {}: its address is on no segment of this node's uplinks; routes to "
                     "its pods are left to the network",
                     node));
+  if (!has_overlay()) return;
+  for (const std::string& node : tunnels().unreachable)
+    route_problems_.push_back(
+        fmt::format("node {}: has no InternalIP of a family that this node has one of; its pods are out of "
+                    "reach until its Node object names one",
+                    node));
+  if (!links_.find(overlay_ifindex_))
+    route_problems_.push_back(
+        fmt::format("device {}: is gone, and other nodes' pods are out of reach; restart "
+                    "bpfnetd to have it made anew",
+                    kOverlayDevice));
+  constexpr uint32_t kMinIpv6 = 1280;
+  if (pod_mtu_ < kMinIpv6)
+    route_problems_.push_back(
+        fmt::format("MTU {} is left for pods by the tunnels: IPv6 needs {}, so the uplinks "
+                    "need {}",
+                    pod_mtu_, kMinIpv6, kMinIpv6 + tunnel_overhead(Family::kIpv6)));
 }
 
 void Agent::update_pools() {
@@ -249,12 +305,14 @@ void Agent::save_numbers_later() {
 apply::Problems Agent::publish_all() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
-  auto problems = publisher_->publish({.services = services_.pending(true),
-                                       .policy = policies_.image(),
-                                       .endpoints = facts,
-                                       .interfaces = devices,
-                                       .changes = policies_.pending()},
-                                      EventLoop::Clock::now());
+  auto problems =
+      publisher_->publish({.services = services_.pending(true),
+                           .policy = policies_.image(),
+                           .endpoints = facts,
+                           .interfaces = devices,
+                           .changes = policies_.pending(),
+                           .nodes = has_overlay() ? tunnels().records : std::map<uint32_t, node>{}},
+                          EventLoop::Clock::now());
   policies_.published();
   return problems;
 }
@@ -298,11 +356,13 @@ uint64_t Agent::do_resync() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
   apply::Problems problems;
-  const uint64_t repairs = publisher_->resync({.services = services_.pending(true),
-                                               .policy = policies_.image(),
-                                               .endpoints = facts,
-                                               .interfaces = devices},
-                                              EventLoop::Clock::now(), problems);
+  const uint64_t repairs =
+      publisher_->resync({.services = services_.pending(true),
+                          .policy = policies_.image(),
+                          .endpoints = facts,
+                          .interfaces = devices,
+                          .nodes = has_overlay() ? tunnels().records : std::map<uint32_t, node>{}},
+                         EventLoop::Clock::now(), problems);
   note_problems(std::move(problems));
   ++resyncs_;
   resync_repairs_ += repairs;

@@ -8,6 +8,7 @@
 #include "control/agent/agent.h"
 #include "control/agent/host_files.h"
 #include "control/agent/kube_proxy.h"
+#include "control/agent/overlay.h"
 #include "loader/cgroup.h"
 #include "loader/defrag.h"
 #include "loader/netns.h"
@@ -65,7 +66,8 @@ class Cleanup {
     note(links);
     if (links) {
       for (const loader::Link& link : *links)
-        if (link.name == kHostDevice || loader::is_defrag_device(link) || is_pod_device(link.name))
+        if (link.name == kHostDevice || loader::is_defrag_device(link) || is_overlay_device(link) ||
+            is_pod_device(link.name))
           note(netlink->delete_link(link.name));
     }
     auto routes = netlink->routes(0);

@@ -19,6 +19,7 @@ void register_routes(api::Server& server, Agent& agent) {
   };
   show("/v1/status", status_view, false);
   show("/v1/endpoints", endpoints_view, false);
+  show("/v1/nodes", nodes_view, false);
   show("/v1/services", services_view);
   show("/v1/policies", policies_view);
   show("/v1/identities", identities_view);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "control/agent/overlay.h"
 #include "loader/defrag.h"
 #include "maps/convert.h"
 
@@ -54,12 +55,14 @@ int NodeLinks::holder(const Address& address) const {
 }
 
 std::optional<int> NodeLinks::segment(const Address& address, const std::vector<int>& candidates) const {
+  const loader::InterfaceAddress* closest = nullptr;
   for (const auto& entry : addresses) {
     if (entry.address.family() != address.family() || entry.prefix_length >= address.bits()) continue;
     if (std::find(candidates.begin(), candidates.end(), entry.ifindex) == candidates.end()) continue;
-    if (Cidr(entry.address, entry.prefix_length).contains(address)) return entry.ifindex;
+    if (!Cidr(entry.address, entry.prefix_length).contains(address)) continue;
+    if (!closest || entry.prefix_length > closest->prefix_length) closest = &entry;
   }
-  return std::nullopt;
+  return closest ? std::optional(closest->ifindex) : std::nullopt;
 }
 
 NodeAddresses node_addresses(const NodeLinks& links, const std::vector<int>& uplinks,
@@ -97,7 +100,8 @@ Result<std::vector<int>> choose_uplinks(const std::vector<std::string>& names, c
     return uplinks;
   }
   for (const auto& device : default_devices)
-    if (device.name != kHostDevice && device.name != kRouterDevice && device.name != loader::kDefragDevice)
+    if (device.name != kHostDevice && device.name != kRouterDevice && device.name != loader::kDefragDevice &&
+        device.name != kOverlayDevice)
       add(device.ifindex);
   if (uplinks.empty() && node) {
     for (const Family family : {Family::kIpv4, Family::kIpv6})

@@ -34,7 +34,7 @@ struct NodeLinks {
   [[nodiscard]] std::optional<Address> address_of(int ifindex, Family family) const;
   /// The device that holds the address; 0: none.
   [[nodiscard]] int holder(const Address& address) const;
-  /// A device among `candidates` with an address whose prefix contains `address`: it is a neighbour there.
+  /// The device among `candidates` with the longest prefix that contains `address`: it is a neighbour there.
   [[nodiscard]] std::optional<int> segment(const Address& address, const std::vector<int>& candidates) const;
 };
 

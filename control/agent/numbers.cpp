@@ -5,6 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "maps/abi/endpoint.h"
+
 namespace bpfnet::agent {
 namespace {
 
@@ -26,6 +28,8 @@ constexpr Table kPolicyTables[] = {
     {"policy-set/", "policy-set-next", &compile::PolicyNumbers::sets, &compile::PolicyNumbers::next_set},
     {"policy-rule/", "policy-rule-next", &compile::PolicyNumbers::rules, &compile::PolicyNumbers::next_rule},
 };
+constexpr std::string_view kNodePrefix = "node-index/";
+constexpr std::string_view kNextNode = "node-index-next";
 
 /// 0: not a number.
 uint32_t number(const std::string& text) {
@@ -51,6 +55,13 @@ Result<compile::PolicyNumbers> load_policy_numbers(const ipam::Store& store) {
       numbers.*table.next = std::max(numbers.*table.next, id + 1);
     }
   }
+  auto nodes = store.list(kNodePrefix);
+  if (!nodes) return pass(nodes);
+  auto next_node = store.get(kNextNode);
+  if (!next_node) return pass(next_node);
+  if (next_node->has_value()) numbers.next_node = number(**next_node);
+  for (const auto& [name, value] : *nodes)
+    if (const uint32_t index = number(value); index != 0 && index < NODES_MAX) numbers.nodes[name] = index;
   return numbers;
 }
 
@@ -62,7 +73,21 @@ PolicyNumbersSaver::Extent::Extent(const compile::PolicyNumbers& numbers)
       next_set(numbers.next_set),
       next_rule(numbers.next_rule) {}
 
+Status PolicyNumbersSaver::save_nodes(ipam::Store& store, const compile::PolicyNumbers& numbers) {
+  if (numbers.nodes == saved_nodes_) return ok();
+  std::map<std::string, std::optional<std::string>> rows;
+  for (const auto& [name, index] : saved_nodes_)
+    if (!numbers.nodes.contains(name)) rows[std::string(kNodePrefix) + name] = std::nullopt;
+  for (const auto& [name, index] : numbers.nodes)
+    rows[std::string(kNodePrefix) + name] = std::to_string(index);
+  rows[std::string(kNextNode)] = std::to_string(numbers.next_node);
+  BPFNET_TRY(store.put_all(rows));
+  saved_nodes_ = numbers.nodes;
+  return ok();
+}
+
 Status PolicyNumbersSaver::save(ipam::Store& store, const compile::PolicyNumbers& numbers) {
+  BPFNET_TRY(save_nodes(store, numbers));
   const Extent now(numbers);
   if (now == saved_) return ok();
   const auto saved_of = [this](const Table& table) {

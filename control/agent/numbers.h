@@ -15,7 +15,10 @@ Result<compile::PolicyNumbers> load_policy_numbers(const ipam::Store& store);
 class PolicyNumbersSaver {
  public:
   /// These are in the store.
-  void loaded(const compile::PolicyNumbers& numbers) { saved_ = Extent(numbers); }
+  void loaded(const compile::PolicyNumbers& numbers) {
+    saved_ = Extent(numbers);
+    saved_nodes_ = numbers.nodes;
+  }
   Status save(ipam::Store& store, const compile::PolicyNumbers& numbers);
 
  private:
@@ -32,7 +35,9 @@ class PolicyNumbersSaver {
     uint32_t next_set = 0;
     uint32_t next_rule = 0;
   };
+  Status save_nodes(ipam::Store& store, const compile::PolicyNumbers& numbers);
   Extent saved_;
+  std::map<std::string, uint32_t> saved_nodes_;  ///< whose indices are given again, unlike the numbers above
 };
 
 Result<apply::ServiceNumbers> load_service_numbers(const ipam::Store& store);

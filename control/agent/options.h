@@ -45,6 +45,9 @@ struct Options {
   bool policy_audit = false;
   std::string policy_denied = "drop";  ///< drop, reject
   std::string xdp = "auto";
+  std::string routing = "native";  ///< native, overlay
+  uint16_t overlay_port = 4789;
+  uint32_t overlay_vni = 1;
   bool trace = false;
   std::string log_level = "info";
 

@@ -11,7 +11,8 @@ namespace {
 constexpr uint8_t kUnicast = 1;
 
 bool same_route(const loader::Route& a, const loader::Route& b) {
-  return std::tie(a.dst, a.gateway, a.ifindex, a.src) == std::tie(b.dst, b.gateway, b.ifindex, b.src);
+  return std::tie(a.dst, a.gateway, a.ifindex, a.src, a.mtu) ==
+         std::tie(b.dst, b.gateway, b.ifindex, b.src, b.mtu);
 }
 
 std::string journal_name(const loader::Route& route) {
@@ -44,6 +45,14 @@ std::vector<loader::Route> wanted_routes(const RouteInput& input, const model::C
   for (const auto& [name, node] : state.nodes) {
     if (name == input.node_name) continue;
     for (const Cidr& cidr : node.pod_cidrs) {
+      if (input.overlay_mtu != 0) {
+        add({.dst = cidr,
+             .gateway = {},
+             .ifindex = input.host_ifindex,
+             .src = input.addresses.of(cidr.family()),
+             .mtu = input.overlay_mtu});
+        continue;
+      }
       const auto gateway = node.address(cidr.family());
       if (!gateway || links.holder(*gateway) != 0) continue;
       const auto device = links.segment(*gateway, input.uplinks);

@@ -40,6 +40,10 @@ struct Snapshot {
   std::vector<apply::Publisher::MapCounts> map_counts;
   std::string sockets;  ///< on or off, and why
   std::vector<std::string> uplinks;
+  std::string routing;                    ///< native, or overlay and by what
+  uint32_t pod_mtu = 0;                   ///< of pods to come
+  std::map<std::string, uint16_t> nodes;  ///< the other nodes and their indices
+  std::map<std::string, std::vector<Address>> node_ips;
   std::string fragments;  ///< `any order`, or why not
   NodeAddresses addresses;
   std::vector<Cidr> pod_cidrs;

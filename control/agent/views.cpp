@@ -108,6 +108,8 @@ ordered_json status_view(const Snapshot& s) {
                            s.health_problems.size() + s.service_warnings + s.policy_warnings},
           {"node_addresses", addresses},
           {"uplinks", s.uplinks},
+          {"routing", s.routing},
+          {"pod_mtu", s.pod_mtu},
           {"fragments", s.fragments},
           {"sockets", s.sockets},
           {"pod_cidrs", texts(s.pod_cidrs)},
@@ -157,6 +159,17 @@ ordered_json endpoints_view(const Snapshot& s) {
     list.push_back(std::move(entry));
   }
   return {{"endpoints", list}};
+}
+
+ordered_json nodes_view(const Snapshot& s) {
+  ordered_json list = ordered_json::array();
+  for (const auto& [name, index] : s.nodes) {
+    const auto ips = s.node_ips.find(name);
+    list.push_back({{"index", index},
+                    {"name", name},
+                    {"addresses", ips == s.node_ips.end() ? ordered_json::array() : texts(ips->second)}});
+  }
+  return {{"nodes", list}};
 }
 
 ordered_json services_view(const Snapshot& s) {

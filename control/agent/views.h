@@ -9,6 +9,7 @@ namespace bpfnet::agent {
 // Snapshots as the JSON of docs/local-api.md.
 nlohmann::ordered_json status_view(const Snapshot& snapshot);
 nlohmann::ordered_json endpoints_view(const Snapshot& snapshot);
+nlohmann::ordered_json nodes_view(const Snapshot& snapshot);
 nlohmann::ordered_json services_view(const Snapshot& snapshot);
 nlohmann::ordered_json policies_view(const Snapshot& snapshot);
 nlohmann::ordered_json identities_view(const Snapshot& snapshot);

@@ -74,7 +74,8 @@ AddressMaps::Change AddressMaps::plan(const PolicyImage& image, const compile::P
     const auto wanted = image.addresses.find(where);
     if (!held && wanted == image.addresses.end()) return true;
     if (held && wanted != image.addresses.end() && held->identity == wanted->second.identity &&
-        held->endpoint == wanted->second.endpoint && held->flags == wanted->second.flags)
+        held->endpoint == wanted->second.endpoint && held->flags == wanted->second.flags &&
+        held->node == wanted->second.node)
       return true;
     change.node_left |= is_of_node(held ? held->flags : 0U) &&
                         !is_of_node(wanted != image.addresses.end() ? wanted->second.flags : 0U);
@@ -90,7 +91,7 @@ AddressMaps::Change AddressMaps::plan(const PolicyImage& image, const compile::P
     const auto wanted = image.cidrs.find(where);
     if (!held && wanted == image.cidrs.end()) return true;
     if (held && wanted != image.cidrs.end() && held->identity == wanted->second.identity &&
-        held->flags == wanted->second.flags)
+        held->flags == wanted->second.flags && held->node == wanted->second.node)
       return true;
     const auto& [net, cidr] = where;
     note(held ? held->identity : identity_by_cidr(net, cidr.address(), cidr.length() - 1),
@@ -139,6 +140,7 @@ void AddressMaps::put_addresses(const Change& change, const PolicyImage& image,
     info.identity = wanted.identity;
     info.endpoint = wanted.endpoint;
     info.flags = wanted.flags;
+    info.node = wanted.node;
     if (refused.contains(wanted.identity)) {
       info.identity = held ? was : identity_by_cidr(where->first, where->second, where->second.bits());
       waiting_addresses_.insert(*where);
@@ -173,6 +175,7 @@ void AddressMaps::change_cidrs(const Change& change, const PolicyImage& image,
     cidr_info info{};
     info.identity = wanted->second.identity;
     info.flags = wanted->second.flags;
+    info.node = wanted->second.node;
     const bool keeps = refused.contains(info.identity);
     if (keeps || (!held && !change.cidrs_fit)) {
       waiting_cidrs_.insert(*where);

@@ -86,6 +86,7 @@ MapWriter kernel_writer(const maps::Maps& maps) {
           .interfaces = table(maps.interfaces),
           .addresses = table(maps.addresses),
           .cidrs = table(maps.cidrs),
+          .nodes = table(maps.nodes),
           .policies = table(maps.policies)};
 }
 

@@ -27,6 +27,7 @@ struct MapWriter {
   std::unique_ptr<Table<uint32_t, interface>> interfaces;
   std::unique_ptr<Table<address_key, address_info>> addresses;
   std::unique_ptr<Table<cidr_key, cidr_info>> cidrs;
+  std::unique_ptr<Table<uint32_t, node>> nodes;
   std::unique_ptr<Table<policy_key, policy_entry>> policies;
 };
 

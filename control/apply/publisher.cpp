@@ -34,6 +34,7 @@ Publisher::Publisher(MapWriter maps, const ServicePublisher::Options& options)
       sets_(*maps_.policies),
       endpoints_(*maps_.endpoints, sets_),
       interfaces_(*maps_.interfaces),
+      nodes_(*maps_.nodes),
       addresses_(*maps_.addresses, *maps_.cidrs) {}
 
 Status Publisher::adopt() {
@@ -41,6 +42,7 @@ Status Publisher::adopt() {
   BPFNET_TRY(sets_.adopt());
   BPFNET_TRY(endpoints_.adopt());
   BPFNET_TRY(interfaces_.load());
+  BPFNET_TRY(nodes_.load());
   return addresses_.adopt();
 }
 
@@ -98,6 +100,11 @@ Problems Publisher::publish(const Wanted& wanted, Clock::time_point now) {
     auto written = interfaces_.put(ifindex, record);
     if (!written) problems.push_back({fmt::format("interface {}", ifindex), written.error().message});
   }
+  // A node is known before addresses and prefixes name it, and until none does.
+  for (const auto& [index, record] : wanted.nodes) {
+    auto written = nodes_.put(index, record);
+    if (!written) problems.push_back({fmt::format("node {}", index), written.error().message});
+  }
   // Sets know new identities before any address has them, and are changed only by those that none has.
   const AddressMaps::Change change = addresses_.plan(wanted.policy, wanted.changes);
   const std::set<uint32_t> refused = write_sets(wanted, change.cidrs_fit, problems);
@@ -118,6 +125,9 @@ Problems Publisher::publish(const Wanted& wanted, Clock::time_point now) {
   Records<uint32_t, interface> interfaces;
   for (const auto& [ifindex, record] : wanted.interfaces) interfaces[ifindex] = record;
   replace(interfaces_, interfaces, problems);
+  Records<uint32_t, node> nodes;
+  for (const auto& [index, record] : wanted.nodes) nodes[index] = record;
+  replace(nodes_, nodes, problems);
   reclaim_sets(clock_());
   other_problems_ = std::move(problems);
   of_services.insert(of_services.end(), other_problems_.begin(), other_problems_.end());
@@ -141,7 +151,8 @@ uint64_t Publisher::resync(const Wanted& wanted, Clock::time_point now, Problems
     return read.has_value();
   };
   const bool known = reload("policies", sets_.reload()) && reload("endpoints", endpoints_.adopt()) &&
-                     reload("interfaces", interfaces_.load()) && reload("addresses", addresses_.adopt());
+                     reload("interfaces", interfaces_.load()) && reload("nodes", nodes_.load()) &&
+                     reload("addresses", addresses_.adopt());
   if (known) {
     Problems again = publish(wanted, now);
     problems.insert(problems.end(), again.begin(), again.end());
@@ -218,6 +229,7 @@ std::vector<Publisher::MapCounts> Publisher::counts() const {
   add(maps_.interfaces);
   add(maps_.addresses);
   add(maps_.cidrs);
+  add(maps_.nodes);
   add(maps_.policies);
   return all;
 }

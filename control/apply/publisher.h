@@ -23,6 +23,7 @@ struct Wanted {
   const std::map<uint32_t, interface>& interfaces;  ///< by ifindex
   /// All of the policy that may differ from the last publish. Null: everything is compared with the maps.
   const compile::PolicyDelta* changes = nullptr;
+  std::map<uint32_t, node> nodes = {};  ///< that the overlay reaches, by index
 };
 
 /// Images -> maps. Reads once what the maps hold, then writes differences only; keeps the order that makes
@@ -89,6 +90,7 @@ class Publisher {
   PolicySets sets_;
   EndpointRecords endpoints_;
   Mirror<uint32_t, interface> interfaces_;
+  Mirror<uint32_t, node> nodes_;
   AddressMaps addresses_;
   std::set<uint32_t> wanted_sets_;
   std::map<uint32_t, std::string> refusals_;  ///< sets that are not in the map as they should be, and why

@@ -193,6 +193,8 @@ void describe(CLI::App& app, Options& options, Command& command) {
   add(app, "status", "The agent, the datapath, and packets by hook and verdict", {show_status});
   add(*group("endpoint", "Pods of this node"), "list", "Pods with addresses, policy and connections",
       {named<observe::endpoints_view>});
+  add(*group("node", "The other nodes"), "list", "Nodes with addresses, pod ranges and tunnels",
+      {named<observe::nodes_view>});
   add(*group("service", "Services"), "list", "Service addresses with their backends",
       {named<observe::services_view>});
   CLI::App* flows = add(*group("flow", "Connections"), "list",

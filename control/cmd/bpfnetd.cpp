@@ -152,6 +152,18 @@ void define(CLI::App& app, Arguments& args) {
   app.add_option("--xdp", o.xdp, "XDP on uplinks; auto is native, and off on veth")
       ->check(CLI::IsMember({"off", "generic", "native", "auto"}))
       ->capture_default_str();
+  app.add_option("--routing", o.routing,
+                 "How packets reach other nodes' pods: native, as they are, by routes; or overlay, in VXLAN "
+                 "tunnels; the same on all nodes")
+      ->check(CLI::IsMember({"native", "overlay"}))
+      ->capture_default_str();
+  app.add_option("--overlay-port", o.overlay_port, "UDP port of the tunnels, the same on all nodes")
+      ->check(CLI::Range(1, 65535))
+      ->capture_default_str();
+  app.add_option("--overlay-vni", o.overlay_vni,
+                 "Number of the VXLAN network, the same on all nodes; others' tunnels are refused")
+      ->check(CLI::Range(1U, (1U << 24) - 1))
+      ->capture_default_str();
   app.add_flag("--trace", o.trace, "Send an event for every packet");
   app.add_option("--log-level", o.log_level, "How much is logged")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))

@@ -161,12 +161,14 @@ struct AddressEntry {
   uint32_t identity = 0;
   uint16_t endpoint = 0;
   uint16_t flags = 0;  ///< enum address_flags
+  uint16_t node = 0;   ///< of another node and of its pods: its index; 0: not known
   bool operator==(const AddressEntry&) const = default;
 };
 
 struct CidrEntry {
   uint32_t identity = 0;
   uint32_t flags = 0;  ///< enum cidr_flags
+  uint16_t node = 0;   ///< index of the other node whose pods have these addresses
   bool operator==(const CidrEntry&) const = default;
 };
 
@@ -174,15 +176,18 @@ struct CidrEntry {
 /// unchanged object causes no write, and ids come back the same after a restart. An id is never given to
 /// anything else (the `next_` counters only grow), so a flow or event that still carries an old one is never
 /// explained by a newer object. Texts long out of use are forgotten.
-/// Owned by the agent, which keeps all six members over restarts; written by compile_policy only.
+/// Owned by the agent, which keeps all members over restarts; written by compile_policy only.
 struct PolicyNumbers {
   std::map<std::string, uint32_t> identities;  ///< canonical text (kind, namespace, labels, CIDR class) -> id
   std::map<std::string, uint32_t>
       sets;  ///< what decides about the contents: direction, rules, named ports -> id
   std::map<std::string, uint32_t> rules;  ///< policy + rule text -> id
-  uint32_t next_identity = 0;             ///< 0: not known, above all ids in the map
+  std::map<std::string, uint32_t>
+      nodes;                   ///< name of another node -> index, below NODES_MAX; see number_nodes
+  uint32_t next_identity = 0;  ///< 0: not known, above all ids in the map
   uint32_t next_set = 0;
   uint32_t next_rule = 0;
+  uint32_t next_node = 1;
 };
 
 struct PolicyImage {
@@ -191,6 +196,7 @@ struct PolicyImage {
   std::map<uint32_t, PolicySet> sets;
   std::map<uint32_t, RuleInfo> rules;
   std::map<uint32_t, std::string> identities;    ///< id -> canonical text
+  std::map<std::string, uint16_t> nodes;         ///< the other nodes that there are -> index
   std::map<uint16_t, EndpointPolicy> endpoints;  ///< by endpoint index
   std::vector<Warning> warnings;
 };

@@ -28,4 +28,10 @@ void forget_unused(std::map<std::string, uint32_t>& numbers, const InUse& in_use
   std::erase_if(numbers, [&](const auto& entry) { return !in_use.contains(entry.second); });
 }
 
+/// Gives each of `names` its index, 1 to `end` - 1: the one it had, else the next that none of them has. The
+/// index of a name that is gone stays its own until all others have been given since: whatever still carries
+/// it has long ended. A name for which there is none left is missing from the answer.
+std::map<std::string, uint16_t> number_nodes(std::map<std::string, uint32_t>& numbers, uint32_t& next,
+                                             uint32_t end, const std::set<std::string>& names);
+
 }  // namespace bpfnet::compile

@@ -200,10 +200,23 @@ void PolicyCompiler::take_up_endpoints(Update& update) {
 void PolicyCompiler::take_up_nodes(Update& update) {
   if (first_ || update.changes.nodes || update.node_selectors) classify_nodes(update);
   if (!first_ && !update.changes.nodes && same_view(node_, update.node)) return;
+  index_nodes(update);
   occupants_.update_nodes(update.state, update.node, update.addresses);
   for (const Address& address : update.node.addresses) update.addresses.insert({0, address});  // NodePorts
   node_ = update.node;
   update.cidrs = true;
+}
+
+/// Nodes seldom come and go: then their pods are looked through.
+void PolicyCompiler::index_nodes(Update& update) {
+  const std::set<std::string> changed = node_index_.update(update.state, update.node, update.numbers);
+  image_.nodes = node_index_.all();
+  if (first_) return;
+  for (const auto& [name, node] : update.state.nodes)
+    for (const Address& address : node.internal_ips) update.addresses.insert({0, address});
+  if (changed.empty()) return;
+  for (const auto& [name, pod] : update.state.pods)
+    if (changed.contains(pod.node_name)) occupants_.of_pod(name, update.addresses);
 }
 
 void PolicyCompiler::classify_nodes(Update& update) {
@@ -275,7 +288,7 @@ void PolicyCompiler::identify(Update& update) {
     }
     const std::string text = text_of(identity, ns_text);
     AddressEntry entry{identities_.acquire(std::move(identity), text, update.numbers), occupant->endpoint,
-                       occupant->flags};
+                       occupant->flags, key.first == 0 ? node_index_.of(*occupant, key.second) : uint16_t{0}};
     if ((entry.flags & ADDRESS_LOCAL_NODE) && serves_node_ports(key.second, open))
       entry.flags |= ADDRESS_NODE_PORT;
     if (held == image_.addresses.end()) {
@@ -329,7 +342,8 @@ void PolicyCompiler::place_cidrs(Update& update) {
     if (const auto classes = node_classes.find(cidr); classes != node_classes.end())
       identity.nodes = *classes->second;
     const std::string text = text_of(identity, "");
-    wanted[{0, cidr}] = {identities_.acquire(std::move(identity), text, update.numbers), merged};
+    wanted[{0, cidr}] = {identities_.acquire(std::move(identity), text, update.numbers), merged,
+                         node_index_.of_prefix(cidr)};
   }
   for (const auto& [key, entry] : image_.cidrs) {
     identities_.release(entry.identity);

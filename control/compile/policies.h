@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "control/compile/images.h"
+#include "control/compile/node_index.h"
 #include "control/compile/occupants.h"
 #include "control/compile/policy_sets.h"
 
@@ -100,6 +101,7 @@ class PolicyCompiler {
   void take_up_endpoints(Update& update);
   void take_up_nodes(Update& update);
   void classify_nodes(Update& update);
+  void index_nodes(Update& update);
   void identify(Update& update);
   Identity identity_of(const Occupant& occupant, const AddressKey& key) const;
   const NamespaceLabels& namespace_labels(const model::ClusterState& state, const std::string& ns);
@@ -121,6 +123,7 @@ class PolicyCompiler {
   NodeView node_;
   std::map<uint16_t, LocalEndpoint> endpoints_;
   OccupantIndex occupants_;
+  NodeIndex node_index_;
   IdentityTable identities_;
   std::map<std::string, NamespaceLabels> namespaces_;  ///< those that identities were asked for
   std::map<model::ObjectName, PolicyUse> policies_;    ///< cluster policies have no namespace

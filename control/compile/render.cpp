@@ -134,12 +134,14 @@ std::string render(const PolicyImage& image) {
   for (const auto& [key, entry] : image.addresses) {
     fmt::format_to(out, "address {}{} identity {} {}", key.second.to_string(), net_text(key.first),
                    entry.identity, address_flags_text(entry.flags));
-    text += entry.endpoint ? fmt::format(" endpoint {}\n", entry.endpoint) : "\n";
+    text += entry.endpoint ? fmt::format(" endpoint {}", entry.endpoint) : "";
+    text += entry.node ? fmt::format(" node {}\n", entry.node) : "\n";
   }
   for (const auto& [key, entry] : image.cidrs)
-    fmt::format_to(out, "cidr {}{} identity {} {}\n", key.second.to_string(), net_text(key.first),
+    fmt::format_to(out, "cidr {}{} identity {} {}{}\n", key.second.to_string(), net_text(key.first),
                    entry.identity,
-                   flags_text(entry.flags, {{CIDR_CLUSTER, "cluster"}, {CIDR_SERVICE, "service"}}));
+                   flags_text(entry.flags, {{CIDR_CLUSTER, "cluster"}, {CIDR_SERVICE, "service"}}),
+                   entry.node ? fmt::format(" node {}", entry.node) : "");
   for (const auto& [id, set] : image.sets) {
     fmt::format_to(out, "set {}\n", id);
     for (const auto& [entry, verdict] : set.entries)

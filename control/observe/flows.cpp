@@ -74,6 +74,11 @@ nlohmann::ordered_json to_json(const Pair& pair, const Names& names, const Clock
   json["seen_as_port"] = seen_as.port;
   json["net"] = pair.key.net;
   json["flags"] = maps::flow_flag_labels(entry.flags);
+  json["action"] = maps::flow_action_label(entry.action);
+  json["to_node"] = entry.out_node;
+  json["to_node_name"] = names.node(entry.out_node);
+  json["from_node"] = entry.in_node;
+  json["from_node_name"] = names.node(entry.in_node);
   json["service"] = entry.service;
   json["service_name"] = names.service(entry.service);
   json["source_endpoint"] = entry.src_endpoint;
@@ -90,6 +95,22 @@ nlohmann::ordered_json to_json(const Pair& pair, const Names& names, const Clock
   const uint32_t last = std::max(entry.last_seen, pair.reply ? pair.reply->last_seen : 0);
   json["idle_seconds"] = clock.seconds_since(last);
   return json;
+}
+
+/// Where that column stands, in tables that have it.
+constexpr std::ptrdiff_t kByColumn = 6;
+
+bool by_overlay(const flow& entry) {
+  return entry.in_node != 0 || entry.out_node != 0;
+}
+
+/// The other node of a connection that goes by tunnels; of one that goes through here from node to node,
+/// both.
+std::string overlay_text(const flow& entry, const nlohmann::ordered_json& json) {
+  const std::string from = json.at("from_node_name");
+  const std::string to = json.at("to_node_name");
+  if (entry.in_node != 0 && entry.out_node != 0) return fmt::format("overlay {} > {}", from, to);
+  return by_overlay(entry) ? "overlay " + (entry.out_node != 0 ? to : from) : "";
 }
 
 std::vector<std::string> to_row(const Pair& pair, const nlohmann::ordered_json& json) {
@@ -134,11 +155,16 @@ Result<View> flows_view(const maps::Maps& maps, const Names& names, const FlowFi
 
   View view;
   view.json = nlohmann::ordered_json::array();
-  Table table({"PROTO", "STATE", "CLIENT", "DESTINATION", "BACKEND", "SEEN AS", "SERVICE", "FROM POD",
-               "TO POD", "PACKETS", "IDLE"});
+  std::vector<std::string> header = {"PROTO",   "STATE",    "CLIENT", "DESTINATION", "BACKEND", "SEEN AS",
+                                     "SERVICE", "FROM POD", "TO POD", "PACKETS",     "IDLE"};
+  const bool overlay = std::ranges::any_of(pairs, [](const Pair& pair) { return by_overlay(pair.original); });
+  if (overlay) header.insert(header.begin() + kByColumn, "BY");
+  Table table(header);
   for (const Pair& pair : pairs) {
     auto json = to_json(pair, names, *clock);
-    table.add(to_row(pair, json));
+    auto row = to_row(pair, json);
+    if (overlay) row.insert(row.begin() + kByColumn, overlay_text(pair.original, json));
+    table.add(std::move(row));
     view.json.push_back(std::move(json));
   }
   view.text = table.text();

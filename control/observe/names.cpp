@@ -110,14 +110,17 @@ Names Names::none(std::string problem) {
 }
 
 Names Names::ask(const std::string& socket) {
-  json answers[4];
-  const char* targets[] = {"/v1/endpoints", "/v1/services", "/v1/policies", "/v1/identities"};
-  for (size_t i = 0; i < 4; ++i) {
+  constexpr size_t kTargets = 5;
+  json answers[kTargets];
+  const char* targets[kTargets] = {"/v1/endpoints", "/v1/services", "/v1/policies", "/v1/identities",
+                                   "/v1/nodes"};
+  for (size_t i = 0; i < kTargets; ++i) {
     auto answer = ask_agent(socket, targets[i]);
     if (!answer) return none(answer.error().message);
     answers[i] = json(*answer);
   }
   Names names = from_answers(answers[0], answers[1], answers[2], answers[3]);
+  names.take_nodes(answers[4]);
   names.socket_ = socket;
   return names;
 }
@@ -143,6 +146,14 @@ Names Names::from_answers(const json& endpoints, const json& services, const jso
   for (const json& each : list_of(identities, "identities"))
     names.identities_[number_of(each, "id")] = text_of(each, "text");
   return names;
+}
+
+void Names::take_nodes(const json& nodes) {
+  for (const json& each : list_of(nodes, "nodes")) nodes_[number_of(each, "index")] = text_of(each, "name");
+}
+
+std::string Names::node(uint32_t index) const {
+  return look_up(nodes_, index, "node");
 }
 
 std::string Names::service(uint32_t id) const {

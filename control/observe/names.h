@@ -31,6 +31,8 @@ class Names {
   /// From the answers of GET /v1/endpoints, /v1/services, /v1/policies and /v1/identities.
   static Names from_answers(const nlohmann::json& endpoints, const nlohmann::json& services,
                             const nlohmann::json& policies, const nlohmann::json& identities);
+  /// Adds what GET /v1/nodes answered.
+  void take_nodes(const nlohmann::json& nodes);
 
   /// Empty: all names are there.
   [[nodiscard]] const std::string& problem() const { return problem_; }
@@ -39,6 +41,8 @@ class Names {
   [[nodiscard]] std::string service(uint32_t id) const;
   /// `default/web-0`, else `endpoint 3`; 0: empty.
   [[nodiscard]] std::string endpoint(uint32_t index) const;
+  /// `node-b`, else `node 3`; 0: empty.
+  [[nodiscard]] std::string node(uint32_t index) const;
   /// `default/allow-web ingress[0]: ...`, else `rule 5`; 0: empty.
   [[nodiscard]] std::string rule(uint32_t id) const;
   /// Whom a rule is about, as it says it: `app=web`, `anywhere`; empty when not known.
@@ -81,6 +85,7 @@ class Names {
   mutable std::map<Address, std::string> pods_;
   std::map<uint32_t, std::string> services_;
   std::map<uint32_t, std::string> endpoints_;
+  std::map<uint32_t, std::string> nodes_;
   std::map<uint32_t, std::string> rules_;
   std::map<uint32_t, std::string> identities_;
   std::map<uint32_t, Isolations> isolations_;

@@ -30,6 +30,8 @@ struct AgentAnswers {
 
 Result<View> status_view(const maps::Maps& maps, const AgentAnswers& agent);
 Result<View> endpoints_view(const maps::Maps& maps, const Names& names);
+/// The other nodes, with what leads to them.
+Result<View> nodes_view(const maps::Maps& maps, const Names& names);
 /// Frontends with their backends.
 Result<View> services_view(const maps::Maps& maps, const Names& names);
 /// Connections, one row for both directions.

@@ -32,8 +32,11 @@ struct datapath_config {
 	__u32 primary_uplink; /* its interface record gives the hairpin address and ICMP error source */
 	__u32 event_rate; /* drop events per CPU and tick */
 	__u32 defrag_ifindex; /* our side of the defragmenter's veth; 0: there is none */
-	__u32 pad;
+	__u32 overlay_ifindex; /* the device of the tunnels to other nodes; 0: packets go to them as they are */
+	__u32 overlay_vni;
+	__be16 overlay_port; /* UDP, where tunnels end */
+	__u16 pad;
 };
-ABI_ASSERT(sizeof(struct datapath_config) == 104, "datapath_config");
+ABI_ASSERT(sizeof(struct datapath_config) == 112, "datapath_config");
 
 #endif

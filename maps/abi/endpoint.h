@@ -58,8 +58,10 @@ struct address_info {
 	__u32 identity;
 	__u16 endpoint;
 	__u16 flags; /* enum address_flags */
+	__u16 node;  /* ADDRESS_REMOTE_NODE, and a pod that is not here: index of the node; 0: not known */
+	__u16 pad;
 };
-ABI_ASSERT(sizeof(struct address_info) == 8, "address_info");
+ABI_ASSERT(sizeof(struct address_info) == 12, "address_info");
 
 /* Prefixes: CIDRs named by policies, cluster ranges, service ranges. Every entry carries the flags of the
  * prefixes that cover it: one lookup tells all. */
@@ -79,14 +81,17 @@ enum cidr_flags {
 struct cidr_info {
 	__u32 identity;
 	__u32 flags; /* enum cidr_flags */
+	__u16 node;  /* index of the node whose pods have these addresses; 0: none's, or this one's */
+	__u16 pad;
 };
-ABI_ASSERT(sizeof(struct cidr_info) == 8, "cidr_info");
+ABI_ASSERT(sizeof(struct cidr_info) == 12, "cidr_info");
 
 enum interface_kind {
 	INTERFACE_POD = 1,
 	INTERFACE_UPLINK = 2,
 	INTERFACE_HOST = 3, /* our host device: the host's stack seen as one more endpoint */
 	INTERFACE_LOOPBACK = 4,
+	INTERFACE_OVERLAY = 5, /* where tunnels of other nodes end */
 };
 
 /* By ifindex. */
@@ -100,5 +105,22 @@ struct interface {
 	__u16 mtu;
 };
 ABI_ASSERT(sizeof(struct interface) == 44, "interface");
+
+/* Other nodes, by an index that each node gives for itself and never changes: flows and prefixes name a node by
+ * it, so that they hold when the node's address is another. Index 0 is none. */
+struct node {
+	struct addr addr;   /* where the overlay reaches it; zero: not at all */
+	struct addr source; /* this node's address of the same family, as the other one knows it */
+	__u16 mtu;          /* L3 bytes that fit in one tunnel packet */
+	__u16 pad;
+};
+ABI_ASSERT(sizeof(struct node) == 36, "node");
+
+enum { NODES_MAX = 8192 };
+
+/* Ethernet addresses inside of tunnels. All nodes' overlay devices have the first, so that their stacks take
+ * packets for their own; the second only has to be another, or VXLAN takes them for a loop. */
+#define OVERLAY_MAC_TO { { 0x02, 0x62, 0x70, 0x66, 0x6e, 0x01 } }
+#define OVERLAY_MAC_FROM { { 0x02, 0x62, 0x70, 0x66, 0x6e, 0x02 } }
 
 #endif

@@ -35,6 +35,7 @@ enum flow_action {
 	FLOW_TO_ENDPOINT = 0, /* out_ifindex is the host side of the pod's veth */
 	FLOW_TO_HOST = 1,     /* into the host's stack, by out_ifindex (our host device, lo, or 0: pass) */
 	FLOW_TO_NEXT_HOP = 2, /* out of out_ifindex to dmac, or by neighbour lookup when dmac is zero */
+	FLOW_TO_NODE = 3,     /* by the overlay to the node out_node */
 	FLOW_ACTIONS
 };
 
@@ -72,7 +73,8 @@ struct flow {
 	__u32 service;        /* frontend.service if FLOW_SERVICE, else 0 */
 	__u32 rule;           /* the policy rule that allowed it (destination's if both judged), 0: none had to */
 	__u32 created;        /* tick */
-	__u32 pad3;
+	__u16 in_node;        /* packets of this direction must come by the overlay from this node; 0: not by it */
+	__u16 out_node;       /* of a FLOW_TO_NODE: index of the node */
 	__u64 packets;        /* this direction; updated without a lock, a lost count is possible */
 	__u64 bytes;          /* L3 bytes */
 };

@@ -10,7 +10,7 @@
 	X(2, BAD_HEADER, "bad-header", "A header field contradicts the packet or its protocol.")              \
 	X(3, UNKNOWN_L3, "unknown-l3", "The Ethernet type is neither IPv4, IPv6 nor ARP.")                    \
 	X(4, UNKNOWN_L4, "unknown-l4", "A transport protocol which bpfnet does not track.")                   \
-	X(5, SPOOFED, "spoofed", "A pod sent from an address that is not its own.")                           \
+	X(5, SPOOFED, "spoofed", "A pod, or a node by the overlay, sent from an address that is not its own.") \
 	X(6, ENDPOINT_CLOSED, "endpoint-closed", "The pod's policy is not in place yet.")                     \
 	X(7, POLICY_EGRESS, "policy-egress", "Egress policy of the source allows no such connection.")        \
 	X(8, POLICY_INGRESS, "policy-ingress", "Ingress policy of the destination allows no such connection.") \
@@ -33,7 +33,8 @@
 	X(25, NOT_CONFIGURED, "not-configured", "A map has no record that the packet needs.")                 \
 	X(26, NO_MEMORY, "no-memory", "The kernel had no memory for a flow entry.")                           \
 	X(27, SOURCE_RANGE, "source-range", "The service's loadBalancerSourceRanges do not name the client.") \
-	X(28, FRAGMENT_FLOOD, "fragment-flood", "The sender has too many datagrams that never became whole.")
+	X(28, FRAGMENT_FLOOD, "fragment-flood", "The sender has too many datagrams that never became whole.") \
+	X(29, FOREIGN_TUNNEL, "foreign-tunnel", "By a tunnel from no known node, or of another network.")
 
 enum drop_reason {
 #define X(number, name, label, text) DROP_##name = number,
@@ -70,13 +71,14 @@ enum hook {
 	X(4, TO_HOST, "to-host", "Delivered to the host's stack.")                           \
 	X(5, TO_NEXT_HOP, "to-next-hop", "Sent out of an uplink.")                           \
 	X(6, REPLY, "reply", "Answered by the datapath itself, out of the ingress device.") \
-	X(7, DEFRAGMENT, "defragment", "A fragment out of order, sent to the defragmenter or back from it.")
+	X(7, DEFRAGMENT, "defragment", "A fragment out of order, sent to the defragmenter or back from it.") \
+	X(8, TO_NODE, "to-node", "Sent to another node by the overlay.")
 
 enum verdict {
 #define X(number, name, label, text) VERDICT_##name = number,
 	VERDICTS(X)
 #undef X
-	VERDICTS_MAX = 8
+	VERDICTS_MAX = 16
 };
 
 #endif

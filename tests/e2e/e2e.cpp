@@ -23,6 +23,9 @@ ClusterOptions cluster_options(std::vector<std::string> nodes, std::vector<std::
   // And whichever way the objects come.
   if (const char* source = std::getenv("BPFNET_E2E_SOURCE"); source != nullptr && *source != '\0')
     options.source = source;
+  // And whichever way packets go between the nodes.
+  if (const char* routing = std::getenv("BPFNET_E2E_ROUTING"); routing != nullptr && *routing != '\0')
+    options.routing = routing;
   // Two checkouts on one machine can run side by side under names of their own.
   if (const char* name = std::getenv("BPFNET_E2E_NAME"); name != nullptr && *name != '\0') {
     options.prefix = fmt::format("bn-{}-", name);

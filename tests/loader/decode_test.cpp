@@ -129,6 +129,7 @@ TEST(Decode, FieldNamesAreUniqueInEveryRecord) {
                                        decode(address_info{}),
                                        decode(cidr_key{}),
                                        decode(cidr_info{}),
+                                       decode(node{}),
                                        decode(interface{}),
                                        decode(frontend_key{}),
                                        decode(frontend{}),

@@ -58,6 +58,26 @@ class NetlinkTest : public ::testing::Test {
   std::optional<Netlink> pod_link;
 };
 
+// One device for tunnels to everywhere; a second one on its port is refused when it is set up.
+TEST_F(NetlinkTest, VxlanDeviceForTunnelsToEverywhere) {
+  const Mac mac{{0x02, 0x62, 0x70, 0x66, 0x6e, 0x01}};
+  const auto made = node().create_vxlan({.name = "tunnels", .port = 4790, .mac = mac, .mtu = 1450});
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_EQ(made->kind, "vxlan");
+  EXPECT_EQ(made->vxlan_port, 4790);
+  EXPECT_TRUE(made->vxlan_external);
+  EXPECT_EQ(made->mac, mac);
+  EXPECT_EQ(made->mtu, 1450U);
+  EXPECT_TRUE(node().set_up(made->ifindex));
+  const auto again = node().create_vxlan({.name = "more", .port = 4790});
+  // Kernels refuse it either at once or when it is set up.
+  if (again) {
+    EXPECT_EQ(node().set_up(again->ifindex).error().code, EADDRINUSE);
+  } else {
+    EXPECT_EQ(again.error().code, EEXIST);
+  }
+}
+
 // A pod's first ARP request is answered by the host's side, which came up first.
 TEST_F(NetlinkTest, ADeviceIsWaitedForUntilItPassesPackets) {
   auto host = node().create_veth({.name = "bpn0", .peer_name = "eth0", .peer_netns_fd = pod_ns.get()});

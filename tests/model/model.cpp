@@ -45,7 +45,8 @@ std::string Tuple::text() const {
 }
 
 std::string Arrival::text() const {
-  static constexpr const char* kHooks[] = {"from_pod", "to_pod", "from_uplink", "to_uplink", "from_host"};
+  static constexpr const char* kHooks[] = {"from_pod",  "to_pod",     "from_uplink", "to_uplink",
+                                           "from_host", "xdp_uplink", "from_overlay"};
   return fmt::format("{}{} {} flags {:#x}", kHooks[hook], pod != 0 ? fmt::format("({})", pod) : "",
                      tuple.text(), tcp_flags);
 }
@@ -54,6 +55,10 @@ Model::Party Model::party(const Address& address) const {
   Party result{.identity = kIdentityWorld};
   result.cluster = contains(state.cluster, address);
   result.service_range = contains(state.services, address);
+  for (const auto& [prefix, node] : state.node_prefixes)
+    if (prefix.contains(address)) result.node = node;
+  if (const auto known = state.node_of.find(address); known != state.node_of.end())
+    result.node = known->second;
   if (const auto remote = state.remote_pods.find(address); remote != state.remote_pods.end()) {
     result.identity = remote->second;
     result.remote_pod = true;
@@ -176,7 +181,16 @@ Decision Model::Judgement::decide(Decision passing, const Arrival& arrival) cons
 }
 
 /// What a local pod sends comes by its device, what others send never comes by a pod's.
-bool Model::enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const {
+/// And what another node sends comes by the overlay, from that node; a node that has it now leads it.
+bool Model::enters_here(Pair& pair, bool is_reply, const Arrival& arrival) const {
+  uint16_t& node = is_reply ? pair.server_node : pair.client_node;
+  if (arrival.hook == HOOK_from_overlay) {
+    const uint16_t sender_node = party(arrival.tuple.src).node;
+    if (node != sender_node) (is_reply ? pair.forward : pair.backward) = VERDICT_TO_NODE;
+    node = sender_node;
+    return true;
+  }
+  if (state.overlay && node != 0) return false;
   const uint32_t sender = is_reply ? pair.server : pair.client;
   return arrival.hook == HOOK_from_pod ? arrival.pod == sender && sender != 0 : sender == 0;
 }
@@ -232,6 +246,22 @@ Model::Judgement Model::judge_again(Pair& pair, bool is_reply, bool is_syn) {
   return judgement;
 }
 
+/// Other nodes' pods, and from pods those nodes.
+bool Model::needs_overlay(const Party& source, const Party& destination) const {
+  if (!state.overlay || destination.pod != 0 || destination.own) return false;
+  if (destination.other_node) return source.pod != 0;
+  return destination.node != 0 || destination.remote_pod;
+}
+
+/// A direction that began natively goes by the overlay if it should.
+void Model::lead(Pair& pair, bool is_reply) const {
+  const Tuple out = (is_reply ? pair.original : pair.reply).reversed();
+  int& verdict = is_reply ? pair.backward : pair.forward;
+  if (verdict != VERDICT_TO_NEXT_HOP || !needs_overlay(party(out.src), party(out.dst))) return;
+  verdict = VERDICT_TO_NODE;
+  (is_reply ? pair.client_node : pair.server_node) = party(out.dst).node;
+}
+
 std::optional<Decision> Model::known_flow(const Arrival& arrival) {
   const auto found = flows_.find(arrival.tuple);
   if (found == flows_.end()) return {};
@@ -253,6 +283,7 @@ std::optional<Decision> Model::known_flow(const Arrival& arrival) {
     return {};
   }
   advance(*pair, is_reply, arrival);
+  lead(*pair, is_reply);
   return judgement.decide({.verdict = is_reply ? pair->backward : pair->forward,
                            .out = (is_reply ? pair->original : pair->reply).reversed(),
                            .complaint = {}},
@@ -287,6 +318,10 @@ std::optional<Decision> Model::check_source(const Arrival& arrival) {
           !concerns_live_address(arrival.tuple) && !(destination.own && clashes(arrival)))
         return pass;
       if (source.pod != 0 || source.own) return drop(DROP_SPOOFED);
+      if (state.overlay && source.node != 0 && !source.other_node) return drop(DROP_SPOOFED);
+      return {};
+    case HOOK_from_overlay:
+      if (destination.pod == 0 && !destination.own) return drop(DROP_NO_ROUTE);
       return {};
     case HOOK_to_uplink:
       if (is_midstream(arrival)) return pass;
@@ -362,8 +397,10 @@ std::optional<Decision> Model::translate(const Arrival& arrival, const Choices& 
   bool masquerade = hairpin || tuple.src.is_loopback();
   if (source.pod != 0) {
     masquerade |= !known;
-  } else if (!source.own) {
-    masquerade |= target.service && !here;
+  } else if (source.own) {
+    masquerade |= needs_overlay(source, backend) && tuple.src != state.node_address.at(tuple.src.family());
+  } else {
+    masquerade |= (target.service && !here) || needs_overlay(source, backend);
   }
   reply = {target.backend.address, target.backend.port, tuple.src, tuple.sport, tuple.proto};
   if (masquerade) reply.dst = state.node_address.at(tuple.src.family());
@@ -410,8 +447,16 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
   pair->picked_up = picked_up;
   pair->rule = judgement.rule;
   pair->forward = server.pod != 0 ? VERDICT_TO_ENDPOINT : server.own ? VERDICT_TO_HOST : VERDICT_TO_NEXT_HOP;
+  if (needs_overlay(client, server)) {
+    pair->forward = VERDICT_TO_NODE;
+    pair->server_node = server.node;
+  }
   const bool host = client.own || arrival.tuple.src.is_loopback();
   pair->backward = client.pod != 0 ? VERDICT_TO_ENDPOINT : host ? VERDICT_TO_HOST : VERDICT_TO_NEXT_HOP;
+  if (arrival.hook == HOOK_from_overlay) {
+    pair->backward = VERDICT_TO_NODE;
+    pair->client_node = client.node;
+  }
   flows_[pair->original] = pair;
   flows_[pair->reply] = pair;
   advance(*pair, false, arrival);
@@ -420,6 +465,8 @@ Decision Model::new_flow(const Arrival& arrival, const Choices& choices) {
 }
 
 Decision Model::step(const Arrival& arrival, const Choices& choices) {
+  if (arrival.hook == HOOK_from_overlay && party(arrival.tuple.src).node == 0)
+    return drop(DROP_FOREIGN_TUNNEL);
   if (const auto decided = known_flow(arrival)) return *decided;
   return new_flow(arrival, choices);
 }

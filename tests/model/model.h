@@ -78,6 +78,9 @@ struct State {
   std::map<Address, uint32_t> remote_pods;  ///< with their identities
   std::set<Address> own_addresses;          ///< of this node, all open for node ports
   std::set<Address> other_nodes;
+  bool overlay = false;
+  std::map<Address, uint16_t> node_of;  ///< other nodes and their pods: index of the node
+  std::vector<std::pair<Cidr, uint16_t>> node_prefixes;
   std::vector<Cidr> cluster;   ///< not masqueraded towards
   std::vector<Cidr> services;  ///< S32
   std::vector<Service> frontends;
@@ -89,7 +92,7 @@ struct State {
   uint16_t last_port = 0;
 };
 
-/// A packet at a hook.
+/// A packet at a hook. By the overlay: from the node that its source belongs to.
 struct Arrival {
   enum hook hook = HOOK_from_pod;
   uint32_t pod = 0;  ///< at from_pod: whose device
@@ -129,6 +132,8 @@ struct Pair {
   bool audited = false;
   bool picked_up = false;  ///< which end began it is not known
   uint32_t rule = 0;
+  uint16_t client_node = 0;  ///< the node that C is behind by the overlay, 0: it is not
+  uint16_t server_node = 0;  ///< and B
   int forward = VERDICT_TO_ENDPOINT;
   int backward = VERDICT_TO_ENDPOINT;
   bool fin_original = false;
@@ -153,6 +158,7 @@ class Model {
     bool other_node = false;
     bool cluster = false;
     bool service_range = false;
+    uint16_t node = 0;
   };
   struct Target {
     Backend backend;
@@ -184,7 +190,9 @@ class Model {
   [[nodiscard]] Judgement judge_both_ways(const Tuple& original, const Tuple& plain, bool by_service,
                                           bool picked_up) const;
   [[nodiscard]] Judgement judge_again(Pair& pair, bool is_reply, bool is_syn);
-  [[nodiscard]] bool enters_here(const Pair& pair, bool is_reply, const Arrival& arrival) const;
+  [[nodiscard]] bool enters_here(Pair& pair, bool is_reply, const Arrival& arrival) const;
+  [[nodiscard]] bool needs_overlay(const Party& source, const Party& destination) const;
+  void lead(Pair& pair, bool is_reply) const;
   std::optional<Decision> known_flow(const Arrival& arrival);
   Decision new_flow(const Arrival& arrival, const Choices& choices);
   std::optional<Decision> check_source(const Arrival& arrival);

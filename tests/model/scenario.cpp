@@ -52,6 +52,8 @@ const char* device_of(const Arrival& arrival) {
       return kPods[arrival.pod];
     case HOOK_from_host:
       return "bpfnet1";
+    case HOOK_from_overlay:
+      return "bpfnet3";
     default:
       return "uplink";
   }
@@ -76,6 +78,10 @@ Scenario::Scenario(test::Node& node, Family family, uint64_t seed)
     state.cluster.push_back(test::cidr(range));
   }
   for (const char* range : {"10.96.0.0/12", "fd00:10:96::/112"}) state.services.push_back(test::cidr(range));
+  state.overlay = node_.config().overlay_port != 0;
+  state.node_of = {{who_.remote, node_.other()}, {who_.node2, node_.other()}};
+  for (const char* range : {"10.2.0.0/16", "fd00:2::/64"})
+    state.node_prefixes.emplace_back(test::cidr(range), node_.other());
   state.node_address = {{family, who_.node1}};
   state.first_port = node_.config().masquerade_port_first;
   state.last_port = node_.config().masquerade_port_last;
@@ -259,6 +265,8 @@ Arrival Scenario::continued(const Tuple& tuple) {
     arrival.hook = towards_us ? HOOK_from_host : HOOK_to_uplink;
   }
   if (tuple.proto == IPPROTO_TCP) arrival.tcp_flags = pick(kFlags);
+  if (arrival.hook == HOOK_from_uplink && model_.state.overlay && chance(tuple.src == who_.remote ? 80 : 20))
+    arrival.hook = HOOK_from_overlay;
   if (chance(5)) {
     arrival.hook = HOOK_from_pod;
     arrival.pod = static_cast<uint32_t>(1 + random(3));
@@ -294,6 +302,11 @@ Arrival Scenario::fresh() {
       sources = {who_.outside, who_.outside, who_.remote, who_.node2, who_.gateway, who_.client, who_.node1};
       destinations.push_back(who_.outside);
       destinations.push_back(unknown);
+      if (!model_.state.overlay || chance(40)) break;
+      arrival.hook = HOOK_from_overlay;
+      sources.insert(sources.end(),
+                     {who_.remote, who_.remote, who_.node2, who_.pick("10.2.0.31", "fd00:2::31")});
+      destinations.insert(destinations.end(), {who_.client, who_.server, who_.node1, who_.remote});
       break;
     case 3:
       arrival.hook = HOOK_from_host;
@@ -342,6 +355,9 @@ test::Packet Scenario::packet_of(const Arrival& arrival) const {
     case HOOK_from_pod:
       eth = {.dst = node_.device_mac(device_of(arrival)), .src = test::Node::pod_mac(arrival.pod)};
       break;
+    case HOOK_from_overlay:
+      eth = {.dst = node_.device_mac("bpfnet3"), .src = test::Node::gateway_mac()};
+      break;
     case HOOK_from_host:
       eth = {.dst = node_.device_mac("bpfnet1"), .src = node_.device_mac("bpfnet0")};
       break;
@@ -360,7 +376,9 @@ test::Packet Scenario::packet_of(const Arrival& arrival) const {
 
 std::string Scenario::send(const Arrival& arrival) {
   const test::Bytes sent = packet_of(arrival).bytes();
-  const auto run = must(node_.try_run(arrival.hook, device_of(arrival), sent, {.light = true}));
+  const auto run = must(
+      node_.try_run(arrival.hook, device_of(arrival), sent,
+                    {.mark = arrival.hook == HOOK_from_overlay ? node_.config().mark : 0, .light = true}));
   if (!run.event) return report("the program sent no event");
   Choices choices;
   const Address backend = maps::from_abi(run.event->backend);

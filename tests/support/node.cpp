@@ -67,6 +67,7 @@ Result<std::unique_ptr<Node>> Node::create(int number, const datapath_config& co
   auto netns = Netns::create();
   if (!netns) return pass(netns);
   std::unique_ptr<Node> node(new Node(number, std::move(*netns)));
+  node->config_ = config;
   BPFNET_TRY(node->make_devices());
   BPFNET_TRY(node->load(config));
   return node;
@@ -83,6 +84,7 @@ Status Node::load(const datapath_config& config) {
   config_.router_ifindex = ifindex("bpfnet1");
   config_.host_mac = maps::to_abi(device_mac("bpfnet0"));
   config_.primary_uplink = ifindex("uplink");
+  if (config_.overlay_port != 0) config_.overlay_ifindex = ifindex("bpfnet3");
   skeleton_ = bpfnet_bpf__open();
   if (!skeleton_) return fail_errno(errno, "open the datapath skeleton");
   std::memcpy(const_cast<datapath_config*>(&skeleton_->rodata->config), &config_, sizeof(config_));
@@ -229,6 +231,7 @@ void Node::reset() {
   must(maps_.interfaces.clear());
   must(maps_.addresses.clear());
   must(maps_.cidrs.clear());
+  for (uint16_t i = 0; i < 16; ++i) must(maps_.nodes.put(i, ::node{}));
   must(maps_.frontends.clear());
   must(maps_.frontend_ranges.clear());
   must(maps_.source_ranges.clear());

@@ -69,13 +69,14 @@ struct Outcome {
 void PrintTo(const Outcome& run, std::ostream* out);
 
 struct RunOptions {
-  uint32_t mark = 0;
+  uint32_t mark = 0;  ///< at from_overlay the node's own: a packet without a tunnel is from its source's node
   uint32_t gso_size = 0;
   bool light = false;  ///< leave out counters, flow delta and decoding: for thousands of runs
 };
 
 /// One node: a netns with the devices of the brief, the datapath loaded with small maps, the standard actors.
-/// Devices: bpfnet0, bpfnet1, uplink (to `uplinkp`), pod1..pod4 (to `pod1p`..).
+/// Devices: bpfnet0, bpfnet1, uplink (to `uplinkp`), pod1..pod4 (to `pod1p`..), and bpfnet3 where the
+/// configuration has an overlay_port.
 class Node {
  public:
   /// `number` 1 or 2: which of the actors it is.
@@ -94,8 +95,14 @@ class Node {
                           RunOptions options = {});
 
   void add_pod(const PodSpec& pod);
-  void add_remote_pod(const Address& address, uint32_t identity);
-  void add_node_address(const Address& address, uint16_t flags);
+  /// `on`: index of its node; 0: the other one of the two.
+  void add_remote_pod(const Address& address, uint32_t identity, uint16_t on = 0);
+  /// Another node, reached by a tunnel from `source`; `addr` 0.0.0.0: not reached.
+  void add_tunnel(uint16_t index, const Address& addr, const Address& source, uint16_t mtu = 1450);
+  /// What other nodes are: their numbers are their indices.
+  [[nodiscard]] uint16_t other() const { return static_cast<uint16_t>(3 - number_); }
+  /// `index`: of another node; 0: the other one of the two.
+  void add_node_address(const Address& address, uint16_t flags, uint16_t index = 0);
   /// The id of the first backend; the others follow, those of the outside run behind those of the inside.
   uint32_t add_service(const ServiceSpec& service);
   /// Lets `range` use the frontends of `set`.
@@ -103,7 +110,7 @@ class Node {
   /// proto 0: any protocol; port_bits 0: any port.
   void add_policy(uint32_t set, uint32_t identity, uint8_t proto, uint16_t port, uint8_t port_bits = 16,
                   uint32_t rule = 1, uint8_t verdict = POLICY_ALLOW);
-  void add_cidr(const Cidr& prefix, uint32_t identity, uint32_t flags = 0);
+  void add_cidr(const Cidr& prefix, uint32_t identity, uint32_t flags = 0, uint16_t node = 0);
   /// Reads, changes and writes an endpoint record.
   template <typename Change>
   void change_pod(uint32_t index, Change change) {

@@ -80,6 +80,13 @@ Status Node::make_devices() {
     devices.push_back(name);
     devices.push_back(name + "p");
   }
+  if (config_.overlay_port != 0) {
+    const struct mac to = OVERLAY_MAC_TO;
+    macs_["bpfnet3"] = maps::from_abi(to);
+    batch += fmt::format("link add bpfnet3 address {} type vxlan external dstport {}\n",
+                         macs_["bpfnet3"].to_string(), maps::from_network(config_.overlay_port));
+    devices.push_back("bpfnet3");
+  }
   for (const auto& device : devices) batch += fmt::format("link set {} up\n", device);
   for (const auto* actors : {&v4, &v6}) {
     const auto& here = first ? actors->node1 : actors->node2;
@@ -130,6 +137,12 @@ void Node::add_devices() {
   loopback.kind = INTERFACE_LOOPBACK;
   loopback.mac = {};
   must(maps_.interfaces.put(ifindex("lo"), loopback));
+  if (config_.overlay_port == 0) return;
+  interface overlay {};
+  overlay.kind = INTERFACE_OVERLAY;
+  overlay.mac = OVERLAY_MAC_TO;
+  overlay.mtu = 1450;
+  must(maps_.interfaces.put(ifindex("bpfnet3"), overlay));
 }
 
 void Node::add_actors() {
@@ -153,9 +166,12 @@ void Node::add_actors() {
       add_remote_pod(actors->server, 1002);
     }
   }
-  for (const char* pods : {"10.1.0.0/16", "10.2.0.0/16", "fd00:1::/64", "fd00:2::/64"}) {
-    add_cidr(cidr(pods), IDENTITY_WORLD, CIDR_CLUSTER);
+  for (int of : {1, 2}) {
+    const uint16_t on = of == number_ ? uint16_t{0} : static_cast<uint16_t>(of);
+    for (const std::string& pods : {fmt::format("10.{}.0.0/16", of), fmt::format("fd00:{}::/64", of)})
+      add_cidr(cidr(pods), IDENTITY_WORLD, CIDR_CLUSTER, on);
   }
+  add_tunnel(other(), number_ == 1 ? v4.node2 : v4.node1, number_ == 1 ? v4.node1 : v4.node2);
   for (const char* services : {"10.96.0.0/12", "fd00:10:96::/112"}) {
     add_cidr(cidr(services), IDENTITY_WORLD, CIDR_SERVICE);
   }
@@ -166,9 +182,11 @@ void Node::add_pod(const PodSpec& pod) {
   endpoint record{};
   for (const auto& address : pod.addresses) {
     (address.is_ipv4() ? record.ip4 : record.ip6) = maps::to_abi(address);
-    must(maps_.addresses.put(maps::make_address_key(address), {.identity = pod.identity,
-                                                               .endpoint = static_cast<uint16_t>(pod.index),
-                                                               .flags = ADDRESS_POD | ADDRESS_LOCAL_POD}));
+    address_info info{};
+    info.identity = pod.identity;
+    info.endpoint = static_cast<uint16_t>(pod.index);
+    info.flags = ADDRESS_POD | ADDRESS_LOCAL_POD;
+    must(maps_.addresses.put(maps::make_address_key(address), info));
   }
   record.ifindex = ifindex(device);
   record.identity = pod.identity;
@@ -188,15 +206,31 @@ void Node::add_pod(const PodSpec& pod) {
   must(maps_.interfaces.put(record.ifindex, link));
 }
 
-void Node::add_remote_pod(const Address& address, uint32_t identity) {
-  must(maps_.addresses.put(maps::make_address_key(address),
-                           {.identity = identity, .endpoint = 0, .flags = ADDRESS_POD}));
+void Node::add_remote_pod(const Address& address, uint32_t identity, uint16_t on) {
+  address_info info{};
+  info.identity = identity;
+  info.flags = ADDRESS_POD;
+  info.node = on != 0 ? on : other();
+  must(maps_.addresses.put(maps::make_address_key(address), info));
 }
 
-void Node::add_node_address(const Address& address, uint16_t flags) {
-  const uint32_t identity = (flags & ADDRESS_LOCAL_NODE) != 0 ? IDENTITY_HOST : IDENTITY_REMOTE_NODE;
-  must(maps_.addresses.put(maps::make_address_key(address),
-                           {.identity = identity, .endpoint = 0, .flags = flags}));
+void Node::add_node_address(const Address& address, uint16_t flags, uint16_t index) {
+  const bool own = (flags & ADDRESS_LOCAL_NODE) != 0;
+  address_info info{};
+  info.identity = own ? IDENTITY_HOST : IDENTITY_REMOTE_NODE;
+  info.flags = flags;
+  info.node = own ? uint16_t{0} : index != 0 ? index : other();
+  must(maps_.addresses.put(maps::make_address_key(address), info));
+}
+
+void Node::add_tunnel(uint16_t index, const Address& addr, const Address& source, uint16_t mtu) {
+  ::node record{};
+  if (addr != ip("0.0.0.0")) {
+    record.addr = maps::to_abi(addr);
+    record.source = maps::to_abi(source);
+  }
+  record.mtu = mtu;
+  must(maps_.nodes.put(index, record));
 }
 
 uint32_t Node::add_service(const ServiceSpec& service) {
@@ -253,8 +287,12 @@ void Node::add_policy(uint32_t set, uint32_t identity, uint8_t proto, uint16_t p
   must(maps_.policies.put(maps::make_policy_key(set, identity, proto, port, port_bits), entry));
 }
 
-void Node::add_cidr(const Cidr& prefix, uint32_t identity, uint32_t flags) {
-  must(maps_.cidrs.put(maps::make_cidr_key(prefix), {.identity = identity, .flags = flags}));
+void Node::add_cidr(const Cidr& prefix, uint32_t identity, uint32_t flags, uint16_t node) {
+  cidr_info info{};
+  info.identity = identity;
+  info.flags = flags;
+  info.node = node;
+  must(maps_.cidrs.put(maps::make_cidr_key(prefix), info));
 }
 
 }  // namespace bpfnet::test

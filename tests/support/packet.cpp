@@ -216,6 +216,14 @@ Bytes encode(const Sctp& sctp, const Surroundings& around) {
   return out;
 }
 
+Bytes encode(const Vxlan& vxlan, const Surroundings& around) {
+  Bytes out;
+  put32(out, uint32_t{vxlan.flags} << 24);
+  put32(out, vxlan.vni << 8);
+  append(out, around.rest);
+  return out;
+}
+
 template <typename Icmp>
 Bytes encode_icmp(const Icmp& icmp, const Surroundings& around) {
   Bytes out;

@@ -120,6 +120,12 @@ struct Sctp {
   std::optional<uint32_t> checksum = {};  ///< CRC32c, as it stands in the packet read little-endian
 };
 
+/// RFC 7348: followed by the Ethernet frame inside.
+struct Vxlan {
+  uint32_t vni = 0;
+  uint8_t flags = 8;  ///< 8: the VNI is valid
+};
+
 /// The eight bytes every ICMP message begins with; `id` and `seq` are bytes 4-5 and 6-7 whatever they mean.
 struct Icmp4 {
   uint8_t type = 0;
@@ -148,7 +154,7 @@ struct TooBig {
   uint16_t mtu = 0;
 };
 
-using Layer = std::variant<Eth, Arp, Ip4, Ip6, Ext6, Frag6, Tcp, Udp, Sctp, Icmp4, Icmp6, Payload>;
+using Layer = std::variant<Eth, Arp, Ip4, Ip6, Ext6, Frag6, Tcp, Udp, Sctp, Vxlan, Icmp4, Icmp6, Payload>;
 
 class Packet {
  public:

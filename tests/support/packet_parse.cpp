@@ -49,6 +49,9 @@ constexpr int kNothing = -1;
 constexpr int kIp4 = 256;
 constexpr int kIp6 = 257;
 constexpr int kArp = 258;
+constexpr int kVxlan = 259;
+constexpr int kEthernet = 260;
+constexpr uint16_t kVxlanPort = 4789;
 
 int after_ethernet(uint16_t type) {
   switch (type) {
@@ -144,8 +147,25 @@ int parse_udp(Reader& in, Packet& packet) {
   if (in.left() < 8) return kNothing;
   packet.add(
       Udp{.sport = in.peek16(0), .dport = in.peek16(2), .length = in.peek16(4), .checksum = in.peek16(6)});
+  const bool tunnel = in.peek16(2) == kVxlanPort;
   in.skip(8);
-  return kNothing;
+  return tunnel ? kVxlan : kNothing;
+}
+
+int parse_ethernet(Reader& in, Packet& packet) {
+  if (in.left() < 14) return kNothing;
+  const uint16_t type = in.peek16(12);
+  packet.add(Eth{.dst = in.mac(0), .src = in.mac(6), .type = type});
+  in.skip(14);
+  return after_ethernet(type);
+}
+
+int parse_vxlan(Reader& in, Packet& packet) {
+  // Reserved bits cannot be expressed by the layer.
+  if (in.left() < 8 || (in.peek32(0) & 0xffffff) != 0 || in.peek(7) != 0) return kNothing;
+  packet.add(Vxlan{.vni = in.peek32(4) >> 8, .flags = in.peek(0)});
+  in.skip(8);
+  return kEthernet;
 }
 
 int parse_sctp(Reader& in, Packet& packet) {
@@ -192,6 +212,10 @@ int parse_layer(int kind, Reader& in, Packet& packet) {
       return parse_ip6(in, packet);
     case kArp:
       return parse_arp(in, packet);
+    case kVxlan:
+      return parse_vxlan(in, packet);
+    case kEthernet:
+      return parse_ethernet(in, packet);
     case IPPROTO_HOPOPTS:
     case IPPROTO_ROUTING:
     case IPPROTO_DSTOPTS:
@@ -261,10 +285,8 @@ Packet Packet::parse(const Bytes& bytes, bool l3) {
   Packet packet;
   Reader in(bytes);
   int kind = kNothing;
-  if (!l3 && in.left() >= 14) {
-    packet.add(Eth{.dst = in.mac(0), .src = in.mac(6), .type = in.peek16(12)});
-    kind = after_ethernet(in.peek16(12));
-    in.skip(14);
+  if (!l3) {
+    kind = kEthernet;
   } else if (l3 && in.left() > 0) {
     kind = in.peek(0) >> 4 == 6 ? kIp6 : kIp4;
   }

@@ -48,6 +48,19 @@ TEST(PacketDsl, SumOverPseudoHeaderAndSegmentIsZero) {
   EXPECT_EQ(internet_checksum(check), 0);
 }
 
+TEST(PacketDsl, TunnelsHaveAFrameInside) {
+  const Packet inside = Eth{} / Ip4{.src = ip("10.0.0.1"), .dst = ip("10.0.0.2")} / Tcp{.dport = 80};
+  const Packet outside = Eth{} / Ip4{.src = ip("192.0.2.1"), .dst = ip("192.0.2.2")} /
+                         Udp{.sport = 50000, .dport = 4789} / Vxlan{.vni = 0x123456} / inside;
+  const Bytes bytes = outside.bytes();
+  EXPECT_EQ(bytes.size(), 50 + inside.bytes().size());
+  EXPECT_EQ(Bytes(bytes.begin() + 42, bytes.begin() + 50), (Bytes{8, 0, 0, 0, 0x12, 0x34, 0x56, 0}));
+  const Packet read = Packet::parse(bytes);
+  EXPECT_EQ(read.at<Vxlan>().vni, 0x123456U);
+  EXPECT_EQ(read.at<Ip4>(1).dst, ip("10.0.0.2"));
+  EXPECT_EQ(read.bytes(), bytes);
+}
+
 TEST(PacketDsl, OverridesAreSentAsTheyAre) {
   const Packet packet = Ip4{.src = ip("10.1.0.1"), .dst = ip("10.1.0.2"), .ihl = 15, .length = 7} /
                         Tcp{.data_offset = 3, .checksum = 0xdead};

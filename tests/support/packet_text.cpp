@@ -126,6 +126,12 @@ Text describe_layer(const Sctp& sctp) {
   text.add_lie("checksum", sctp.checksum);
   return text;
 }
+Text describe_layer(const Vxlan& vxlan) {
+  Text text{"vxlan", {}};
+  text.add("vni", vxlan.vni);
+  text.add("flags", vxlan.flags);
+  return text;
+}
 template <typename Icmp>
 Text describe_icmp(const char* name, const Icmp& icmp) {
   Text text{name, {}};

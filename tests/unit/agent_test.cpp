@@ -16,9 +16,11 @@
 #include "control/agent/event_loop.h"
 #include "control/agent/node_links.h"
 #include "control/agent/options.h"
+#include "control/agent/overlay.h"
 #include "control/agent/quiet_time.h"
 #include "control/agent/routes.h"
 #include "control/agent/worker.h"
+#include "maps/convert.h"
 
 namespace bpfnet::agent {
 namespace {
@@ -146,6 +148,65 @@ TEST_F(Routes, NodeOnNoSegmentOfOursIsLeftToTheNetwork) {
   state_.nodes["b"] = {.name = "b", .internal_ips = {ip("203.0.113.2")}, .pod_cidrs = {cidr("10.0.2.0/24")}};
   EXPECT_THAT(wanted(), IsEmpty());
   EXPECT_THAT(unreachable_, ElementsAre("b"));
+}
+
+TEST_F(Routes, WithAnOverlayOtherNodesPodsLeadToTheHostDeviceWhereverTheNodeIs) {
+  input_.overlay_mtu = 1450;
+  state_.nodes["b"] = {.name = "b", .internal_ips = {ip("203.0.113.2")}, .pod_cidrs = {cidr("10.0.2.0/24")}};
+  EXPECT_THAT(wanted(), ElementsAre("10.0.2.0/24 9 - 192.0.2.1"));
+  EXPECT_THAT(unreachable_, IsEmpty());
+  EXPECT_EQ(wanted_routes(input_, state_, two_uplinks(), unreachable_).front().mtu, 1450U);
+}
+
+TEST(NodeLinks, ANeighbourIsBehindTheDeviceWithTheLongestPrefix) {
+  auto links = two_uplinks();
+  links.addresses.push_back(
+      {.ifindex = 3, .address = ip("192.0.2.129"), .prefix_length = 25, .scope = RT_SCOPE_UNIVERSE});
+  EXPECT_EQ(links.segment(ip("192.0.2.200"), {2, 3}), 3);
+  EXPECT_EQ(links.segment(ip("192.0.2.7"), {2, 3}), 2);
+}
+
+class TunnelEnds : public testing::Test {
+ protected:
+  TunnelEnds() {
+    input_.node_name = "a";
+    input_.addresses = {.ip4 = ip("192.0.2.1"), .ip6 = ip("fd00:2::1")};
+    state_.nodes["a"] = {.name = "a", .internal_ips = {ip("192.0.2.1"), ip("fd00:2::1")}};
+    state_.nodes["b"] = {.name = "b", .internal_ips = {ip("fd00:2::2"), ip("192.0.2.2")}};
+  }
+  Tunnels tunnels() { return tunnels_to(state_, {{"b", 7}}, input_); }
+  std::string to_b() {
+    const auto made = tunnels();
+    if (!made.records.contains(7)) return "";
+    const node& record = made.records.at(7);
+    return fmt::format("{} > {} {}", maps::from_abi(record.source).to_string(),
+                       maps::from_abi(record.addr).to_string(), record.mtu);
+  }
+  TunnelInput input_;
+  model::ClusterState state_;
+};
+
+TEST_F(TunnelEnds, AreOfTheFamilyOfTheOwnNodesFirstAddress) {
+  EXPECT_EQ(to_b(), "192.0.2.1 > 192.0.2.2 1450");
+  EXPECT_EQ(tunnels().mtu, 1450U);
+  std::ranges::reverse(state_.nodes["a"].internal_ips);
+  EXPECT_EQ(to_b(), "fd00:2::1 > fd00:2::2 1430");
+  EXPECT_EQ(tunnels().mtu, 1430U);
+}
+
+TEST_F(TunnelEnds, AreOfTheOtherFamilyWhereANodeHasNothingElse) {
+  state_.nodes["b"].internal_ips = {ip("fd00:2::2")};
+  EXPECT_EQ(to_b(), "fd00:2::1 > fd00:2::2 1430");
+  EXPECT_EQ(tunnels().mtu, 1430U) << "a pod's packets must fit into every tunnel";
+}
+
+TEST_F(TunnelEnds, ANodeOfNoCommonFamilyIsTold) {
+  input_.addresses.ip6 = std::nullopt;
+  state_.nodes["b"].internal_ips = {ip("fd00:2::2")};
+  EXPECT_EQ(to_b(), "");
+  EXPECT_THAT(tunnels().unreachable, ElementsAre("b"));
+  state_.nodes.erase("b");
+  EXPECT_TRUE(tunnels().records.empty()) << "a node that is gone has no tunnel";
 }
 
 TEST(StateDirectory, SecondAgentIsRefusedByName) {

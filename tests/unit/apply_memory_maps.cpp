@@ -66,6 +66,7 @@ MapWriter MemoryMaps::writer() {
           .interfaces = table("interfaces", interfaces),
           .addresses = table("addresses", addresses),
           .cidrs = table("cidrs", cidrs),
+          .nodes = table("nodes", nodes),
           .policies = table("policies", policies)};
 }
 

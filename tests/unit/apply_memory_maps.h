@@ -25,6 +25,7 @@ class MemoryMaps {
   Records<uint32_t, interface> interfaces;
   Records<address_key, address_info> addresses;
   Records<cidr_key, cidr_info> cidrs;
+  Records<uint32_t, node> nodes;
   Records<policy_key, policy_entry> policies;
 
   std::vector<std::string> log;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "control/compile/numbers.h"
+#include "control/compile/policies.h"
 #include "control/compile/render.h"
 #include "maps/abi/policy.h"
 #include "tests/unit/compile_builders.h"
@@ -102,6 +103,66 @@ TEST_F(Numbers, LabelsThatTryToLookLikeOthersDoNot) {
   const auto image = compile();
   EXPECT_NE(image.addresses.at({0, ip("10.0.0.2")}).identity,
             image.addresses.at({0, ip("10.0.0.3")}).identity);
+}
+
+class NodeNumbers : public testing::Test {
+ protected:
+  std::map<std::string, uint16_t> number(std::set<std::string> names, uint32_t end = 100) {
+    return number_nodes(numbers, next, end, names);
+  }
+  std::map<std::string, uint32_t> numbers;
+  uint32_t next = 1;
+};
+
+TEST_F(NodeNumbers, ANodeKeepsItsIndexAndGetsItBack) {
+  const auto first = number({"b", "c"});
+  EXPECT_EQ(first, (std::map<std::string, uint16_t>{{"b", 1}, {"c", 2}}));
+  EXPECT_EQ(number({"a", "c"}), (std::map<std::string, uint16_t>{{"a", 3}, {"c", 2}}));
+  EXPECT_EQ(number({"b"}).at("b"), 1) << "nobody else was given it";
+}
+
+TEST_F(NodeNumbers, AnIndexIsGivenAgainOnlyAfterAllOthers) {
+  number({"a", "b", "c"}, 5);  // 1, 2, 3 of 1 to 4
+  EXPECT_EQ(number({"a", "b", "d"}, 5).at("d"), 4);
+  EXPECT_EQ(number({"a", "b", "d", "e"}, 5).at("e"), 3) << "c's, which is gone";
+  EXPECT_FALSE(numbers.contains("c"));
+  const auto full = number({"a", "b", "d", "e", "f"}, 5);
+  EXPECT_FALSE(full.contains("f"));
+  EXPECT_EQ(full.size(), 4U);
+}
+
+// Pods' addresses and ranges say which node they are on; this node's say nothing.
+TEST_F(Numbers, AddressesOfOtherNodesAndTheirPodsCarryTheNodesIndex) {
+  state.nodes["here"] = {
+      .name = "here", .internal_ips = {ip("192.0.2.1")}, .pod_cidrs = {test::cidr("10.0.0.0/24")}};
+  state.nodes["b"] = {
+      .name = "b", .internal_ips = {ip("192.0.2.2")}, .pod_cidrs = {test::cidr("10.0.1.0/24")}};
+  node.addresses = {ip("192.0.2.1")};
+  add_pod("away", "x");
+  state.pods[name("default", "away")].node_name = "b";
+  const auto image = compile();
+  EXPECT_EQ(image.nodes, (std::map<std::string, uint16_t>{{"b", 1}}));
+  EXPECT_EQ(image.addresses.at({0, ip("192.0.2.2")}).node, 1);
+  EXPECT_EQ(image.addresses.at({0, ip("192.0.2.1")}).node, 0);
+  EXPECT_EQ(image.addresses.at({0, ip("10.0.0.2")}).node, 1) << "what the Pod says counts before its address";
+  EXPECT_EQ(image.addresses.at({0, ip("10.0.0.1")}).node, 0);
+  EXPECT_EQ(image.cidrs.at({0, test::cidr("10.0.1.0/24")}).node, 1);
+  EXPECT_EQ(image.cidrs.at({0, test::cidr("10.0.0.0/24")}).node, 0);
+}
+
+TEST_F(Numbers, APodOfANodeThatCameLaterIsFoundOnIt) {
+  add_pod("away", "x");
+  state.pods[name("default", "away")].node_name = "b";
+  PolicyCompiler compiler;
+  compiler.update(state, node, endpoints, {.everything = true}, numbers);
+  EXPECT_EQ(compiler.image().addresses.at({0, ip("10.0.0.2")}).node, 0);
+  state.nodes["b"] = {.name = "b", .internal_ips = {ip("192.0.2.2")}};
+  const auto delta = compiler.update(state, node, endpoints, {.nodes = true}, numbers);
+  EXPECT_EQ(compiler.image().addresses.at({0, ip("10.0.0.2")}).node, 1);
+  EXPECT_TRUE(delta.addresses.contains({0, ip("10.0.0.2")}));
+  state.nodes.erase("b");
+  compiler.update(state, node, endpoints, {.nodes = true}, numbers);
+  EXPECT_EQ(compiler.image().addresses.at({0, ip("10.0.0.2")}).node, 0);
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ constexpr Shape kShapes[] = {
     {"interfaces", BPF_MAP_TYPE_HASH, 4, sizeof(interface), 8},
     {"addresses", BPF_MAP_TYPE_HASH, sizeof(address_key), sizeof(address_info), 16},
     {"cidrs", BPF_MAP_TYPE_LPM_TRIE, sizeof(cidr_key), sizeof(cidr_info), 16, BPF_F_NO_PREALLOC},
+    {"nodes", BPF_MAP_TYPE_ARRAY, 4, sizeof(node), 8},
     {"frontends", BPF_MAP_TYPE_HASH, sizeof(frontend_key), sizeof(frontend), 16},
     {"frontend_ranges", BPF_MAP_TYPE_LPM_TRIE, sizeof(frontend_range_key), sizeof(frontend), 16,
      BPF_F_NO_PREALLOC},

@@ -43,7 +43,7 @@ class LivePolicy : public testing::Test {
     add_pod(1, "10.0.1.1", kWeb, kSet);
     add_pod(2, "10.0.1.2", kClient, POLICY_SET_ALLOW_ALL);
     ASSERT_TRUE(maps.cidrs.put(maps::make_cidr_key(Cidr::parse("10.96.0.0/16").value()),
-                               {IDENTITY_WORLD, CIDR_SERVICE}));
+                               {IDENTITY_WORLD, CIDR_SERVICE, 0, 0}));
     add_entry(kClient, IPPROTO_TCP, 8080, POLICY_ALLOW, 5);
     add_entry(kClient, IPPROTO_UDP, 53, POLICY_DENY, 6);
     frontend service{};

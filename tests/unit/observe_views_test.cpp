@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "control/observe/views.h"
 #include "maps/abi/policy.h"
@@ -42,8 +43,9 @@ class Views : public testing::Test {
     pod.ingress_set = 16;
     ASSERT_TRUE(maps.endpoints.put(1, pod));
     ASSERT_TRUE(maps.addresses.put(maps::make_address_key(ip("10.0.1.1")),
-                                   {256, 1, ADDRESS_POD | ADDRESS_LOCAL_POD}));
-    ASSERT_TRUE(maps.cidrs.put(maps::make_cidr_key(Cidr::parse("0.0.0.0/0").value()), {IDENTITY_WORLD, 0}));
+                                   {256, 1, ADDRESS_POD | ADDRESS_LOCAL_POD, 0, 0}));
+    ASSERT_TRUE(
+        maps.cidrs.put(maps::make_cidr_key(Cidr::parse("0.0.0.0/0").value()), {IDENTITY_WORLD, 0, 0, 0}));
     policy_entry allow{};
     allow.rule = 5;
     allow.verdict = POLICY_ALLOW;
@@ -121,6 +123,39 @@ TEST_F(Views, FlowsShowBothDirectionsInOneRow) {
             "        5/4      30 s\n");
   EXPECT_EQ(view.json[0].at("reply_packets"), 4);
   EXPECT_EQ(view.json[0].at("age_seconds"), 90);
+}
+
+TEST_F(Views, FlowsByTheOverlayNameTheNode) {
+  const flow_key key = maps::make_flow_key(ip("10.0.1.1"), 4000, ip("10.96.0.1"), 80, IPPROTO_TCP);
+  flow entry = maps.flows.get(key).value().value();
+  entry.action = FLOW_TO_NODE;
+  entry.out_node = 3;
+  ASSERT_TRUE(maps.flows.put(key, entry));
+  const View view = flows({.protocol = "tcp"});
+  EXPECT_THAT(view.text, HasSubstr("SEEN AS  BY              SERVICE"));
+  EXPECT_THAT(view.text, HasSubstr("overlay node 3"));
+  EXPECT_EQ(view.json[0].at("action"), "to-node");
+  EXPECT_EQ(view.json[0].at("to_node"), 3);
+}
+
+TEST_F(Views, NodesShowWhatLeadsToThem) {
+  ASSERT_TRUE(maps.addresses.put(maps::make_address_key(ip("192.0.2.2")),
+                                 {IDENTITY_REMOTE_NODE, 0, ADDRESS_REMOTE_NODE, 3, 0}));
+  ASSERT_TRUE(maps.cidrs.put(maps::make_cidr_key(Cidr::parse("10.0.2.0/24").value()),
+                             {IDENTITY_WORLD, CIDR_CLUSTER, 3, 0}));
+  Names names = Names::none("");
+  names.take_nodes(nlohmann::json::parse(R"({"nodes": [{"index": 3, "name": "node-b"}]})"));
+  const auto native = nodes_view(maps, names);
+  ASSERT_TRUE(native);
+  EXPECT_THAT(native->text, HasSubstr("3      node-b  192.0.2.2  10.0.2.0/24"));
+  node tunnel{};
+  tunnel.addr = maps::to_abi(ip("192.0.2.2"));
+  tunnel.source = maps::to_abi(ip("192.0.2.1"));
+  tunnel.mtu = 1450;
+  ASSERT_TRUE(maps.nodes.put(3, tunnel));
+  const auto overlay = nodes_view(maps, names);
+  EXPECT_THAT(overlay->text, HasSubstr("10.0.2.0/24  192.0.2.2  192.0.2.1  1450"));
+  EXPECT_EQ(overlay->json[0].at("tunnel_to"), "192.0.2.2");
 }
 
 TEST_F(Views, FlowFiltersHoldTogether) {

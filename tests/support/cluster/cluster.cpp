@@ -123,8 +123,15 @@ Cluster::Cluster(ClusterOptions options)
   for (size_t i = 0; i < options_.nodes.size(); i++) {
     nodes_.push_back(std::make_unique<Node>(options_, i));
     Node& node = *nodes_.back();
-    network_.attach(node.host(), node.name());
+    if (options_.routed) {
+      network_.attach_routed(node.host(), node.name(), Node::kFirstSegment + i);
+    } else {
+      network_.attach(node.host(), node.name());
+    }
     if (options_.source == "kubernetes") node.use_api(std::make_shared<ApiMirror>(node.netns(), "127.0.0.1"));
+    if (!options_.routed || options_.routing != "native") continue;
+    for (const std::string& prefix : node.pod_cidrs())
+      network_.route(prefix, node.host(), Cidr::parse(prefix).value().family());
   }
   if (options_.source == "kubernetes-shared") {
     Host& host = network_.client();

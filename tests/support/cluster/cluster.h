@@ -34,6 +34,8 @@ struct ClusterOptions {
   /// files; kubernetes: each node has an API server of its own; kubernetes-shared: one on the client's host.
   std::string source = "files";
   std::string sockets = "off";            ///< --sockets; `on`: in a cgroup of the run; empty: not said
+  std::string routing = "native";         ///< --routing
+  bool routed = false;                    ///< every node on a segment of its own, behind the router
   std::vector<std::string> agent_args;    ///< added to every bpfnetd
   std::vector<std::string> cni_versions;  ///< unused entries are ignored; the first is used, default 1.0.0
   bool keep = false;                      ///< leave all of it running at the end
@@ -63,6 +65,10 @@ class Network {
   explicit Network(const std::string& prefix);
   /// Cables `host`'s new eth0 to the switch and gives it addresses and default routes by the router.
   void attach(const Host& host, const std::string& name);
+  /// The same on a segment of its own, `number`, of which the router has the first address.
+  void attach_routed(const Host& host, const std::string& name, size_t number);
+  /// The router sends packets for `prefix` to `host`, as a network does that knows the nodes' pods.
+  void route(const std::string& prefix, const Host& host, Family family);
   [[nodiscard]] Host& client() { return *client_; }
   [[nodiscard]] Host& other_client() { return *other_client_; }
   [[nodiscard]] Host& far() { return *far_; }
@@ -97,6 +103,9 @@ struct CniCall {
 /// One node: its namespace, its directories, its agent.
 class Node {
  public:
+  /// Of the first node in a routed cluster; see Network::attach_routed.
+  static constexpr size_t kFirstSegment = 101;
+
   Node(const ClusterOptions& options, size_t index);
   ~Node();
   Node(const Node&) = delete;
@@ -222,6 +231,8 @@ class Cluster {
   [[nodiscard]] size_t nodes() const { return nodes_.size(); }
   [[nodiscard]] const ClusterOptions& options() const { return options_; }
 
+  /// For agents that are started from now on.
+  void set_routing(const std::string& routing) { options_.routing = routing; }
   /// Writes the Pod object, wires the pod by CNI, writes its addresses into the object.
   Pod& add_pod(size_t node, const std::string& name, const PodOptions& options = {});
   void remove_pod(const std::string& name);

@@ -15,7 +15,7 @@ Host::Host(std::string netns_name, const Address& ip4, const Address& ip6)
     : netns_(std::move(netns_name)), ip4_(ip4), ip6_(ip6) {}
 
 // RFC 5737 and RFC 3849 ranges: 192.0.2.0/24 and 2001:db8:1::/64 are the switch, 198.51.100.0/24 and
-// 2001:db8:2::/64 the far network.
+// 2001:db8:2::/64 the far network. RFC 2544: 198.18.0.0/15 has the segments of a routed cluster.
 Network::Network(const std::string& prefix)
     : lan_(prefix + "lan"),
       router_(std::make_unique<Host>(prefix + "router", address("192.0.2.1"), address("2001:db8:1::1"))),
@@ -57,6 +57,25 @@ void Network::attach(const Host& host, const std::string& name) {
                        host.ip(Family::kIpv4).to_string(), host.ip(Family::kIpv6).to_string()));
   if (&host == router_.get()) return;
   netns.ip("route add default via 192.0.2.1\nroute add default via 2001:db8:1::1");
+}
+
+void Network::attach_routed(const Host& host, const std::string& name, size_t number) {
+  const Netns& netns = host.netns();
+  const Address ip4 = address(fmt::format("198.18.{}.1", number));
+  const Address ip6 = address(fmt::format("2001:db8:{}::1", number));
+  router_->netns().ip(fmt::format(
+      "link add {0} type veth peer name eth0 netns {1}\nlink set {0} up\naddr add {2}/24 dev {0}\n"
+      "addr add {3}/64 dev {0} nodad",
+      name, netns.name(), ip4.to_string(), ip6.to_string()));
+  netns.ip(
+      fmt::format("link set eth0 up\naddr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\n"
+                  "route add default via {}\nroute add default via {}",
+                  host.ip(Family::kIpv4).to_string(), host.ip(Family::kIpv6).to_string(), ip4.to_string(),
+                  ip6.to_string()));
+}
+
+void Network::route(const std::string& prefix, const Host& host, Family family) {
+  router_->netns().ip(fmt::format("route add {} via {}", prefix, host.ip(family).to_string()));
 }
 
 void Network::keep() {

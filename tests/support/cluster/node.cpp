@@ -31,8 +31,11 @@ Node::Node(const ClusterOptions& options, size_t index)
     : options_(options),
       name_(options.nodes.at(index)),
       index_(index),
-      host_(options.prefix + name_, numbered("192.0.2.{}", 11 + index),
-            numbered("2001:db8:1::{}", 11 + index)) {
+      host_(options.prefix + name_,
+            options.routed ? numbered("198.18.{}.2", kFirstSegment + index)
+                           : numbered("192.0.2.{}", 11 + index),
+            options.routed ? numbered("2001:db8:{}::2", kFirstSegment + index)
+                           : numbered("2001:db8:1::{}", 11 + index)) {
   for (const char* name : {"manifests", "state", "bpf"}) std::filesystem::create_directories(dir(name));
 }
 
@@ -71,6 +74,7 @@ std::vector<std::string> Node::agent_argv(const std::vector<std::string>& more_a
   if (!options_.sockets.empty()) argv.insert(argv.end(), {"--sockets", options_.sockets});
   if (options_.sockets == "on")
     argv.insert(argv.end(), {"--cgroup", cgroup2_mount() + "/" + cgroup_name(options_)});
+  argv.insert(argv.end(), {"--routing", options_.routing});
   argv.insert(argv.end(), options_.agent_args.begin(), options_.agent_args.end());
   argv.insert(argv.end(), more_args.begin(), more_args.end());
   return argv;
