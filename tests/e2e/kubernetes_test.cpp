@@ -182,7 +182,7 @@ TEST_F(Kubernetes, RefusedObjectIsAnEventForItsOwner) {
 
 TEST_F(Kubernetes, NetworkUnavailableIsCleared) {
   json object = server().get("Node", "", "node-a");
-  object["status"]["conditions"] = {{{"type", "NetworkUnavailable"}, {"status", "True"}}};
+  object["status"]["conditions"] = json::array({{{"type", "NetworkUnavailable"}, {"status", "True"}}});
   server().put(object);
   EXPECT_TRUE(eventually(
       [] { return server().get("Node", "", "node-a")["status"]["conditions"][0]["status"] == "False"; }));

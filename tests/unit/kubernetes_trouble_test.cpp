@@ -42,7 +42,7 @@ TEST_F(TroubleTest, ServerThatIsAwayIsWaitedFor) {
   server_.put(service("b", "10.96.0.2"));
   server_.http().restart();
   ASSERT_TRUE(until_service("b"));
-  ASSERT_TRUE(until([&] { return problems().empty(); }));
+  ASSERT_TRUE(until([&] { return problems().empty(); })) << testing::PrintToString(problems());
   for (const auto& resource : resources())
     for (const auto& request : server_.requests())
       EXPECT_FALSE(is_list(request, std::string(resource.plural))) << request.path;
