@@ -115,7 +115,7 @@ Status Client::Transfer::set_up(const ServerAccess& access) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request_.body.c_str());
     add_header("Expect:");  // no question whether the body is wanted
   }
-  for (const auto& [name, value] : request_.headers) add_header(name + ": " + value);
+  for (const auto& [name, value] : request_.headers) add_header(fmt::format("{}: {}", name, value));
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers_.get());
   return ok();
 }
