@@ -77,17 +77,14 @@ Client::Id Client::send(Request request, Receiver receiver) {
   // Whoever asks is told later, never within his own call.
   const auto told = receiver.done;
   auto transfer = Transfer::make(id, std::move(request), std::move(receiver), access_);
-  const auto refuse = [&](std::string message) {
-    timers_[id] = {Clock::now(), [told, message = std::move(message)] {
+  if (!transfer) {
+    timers_[id] = {Clock::now(), [told, message = transfer.error().message] {
                      if (told) told({.failure = Failure::kSecret, .message = message});
                    }};
     return id;
-  };
-  if (!transfer) return refuse(transfer.error().message);
-  if (const CURLMcode code = curl_multi_add_handle(multi_->handle, (*transfer)->easy()); code != CURLM_OK)
-    return refuse(curl_multi_strerror(code));
-  (*transfer)->joined(multi_->handle);
+  }
   transfers_[id] = std::move(*transfer);
+  starting_.push_back(id);
   return id;
 }
 
@@ -133,6 +130,19 @@ void Client::cancel(Id id) {
   found->second->silence();
   cancelled_.push_back(std::move(found->second));
   transfers_.erase(found);
+}
+
+void Client::start_transfers() {
+  for (const Id id : std::exchange(starting_, {})) {
+    const auto found = transfers_.find(id);
+    if (found == transfers_.end()) continue;  // cancelled before it began
+    const CURLMcode code = curl_multi_add_handle(multi_->handle, found->second->easy());
+    if (code == CURLM_OK) {
+      found->second->joined(multi_->handle);
+    } else {
+      finish(id, {.failure = Failure::kUnreached, .message = curl_multi_strerror(code)});
+    }
+  }
 }
 
 void Client::run_posted() {
@@ -190,10 +200,12 @@ void Client::run() {
     run_posted();
     run_timers();
     cancelled_.clear();
+    start_transfers();
     int running = 0;
     curl_multi_perform(multi_->handle, &running);
     finish_transfers();
     if (stopping_) return;
+    if (!starting_.empty()) continue;
     curl_multi_poll(multi_->handle, nullptr, 0, wait_ms(), nullptr);
   }
 }

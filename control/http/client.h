@@ -114,6 +114,7 @@ class Client {
   void run();
   void run_posted();
   void run_timers();
+  void start_transfers();
   void finish_transfers();
   void finish(Id id, const Outcome& outcome);
   [[nodiscard]] int wait_ms() const;
@@ -121,6 +122,7 @@ class Client {
   ServerAccess access_;
   std::unique_ptr<Multi> multi_;
   std::map<Id, std::unique_ptr<Transfer>> transfers_;
+  std::vector<Id> starting_;  ///< sent from within a call of curl, perhaps: it takes them in after that
   std::vector<std::unique_ptr<Transfer>> cancelled_;  ///< gone as soon as no call of theirs is on the stack
   std::map<Id, Timer> timers_;
   Id next_id_ = 1;

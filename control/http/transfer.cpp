@@ -96,6 +96,9 @@ Status Client::Transfer::set_up(const ServerAccess& access) {
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::on_data);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Transfer::on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, this);
+  curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, &Transfer::on_socket);
   curl_easy_setopt(easy, CURLOPT_USERAGENT, "bpfnet");
   BPFNET_TRY(set_url(access));
@@ -105,7 +108,6 @@ Status Client::Transfer::set_up(const ServerAccess& access) {
   if (!access.proxy.empty()) {
     curl_easy_setopt(easy, CURLOPT_PROXY, access.proxy.c_str());
     curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
-    curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   }
   if (request_.method != "GET") curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request_.method.c_str());
   if (!request_.body.empty()) {
@@ -113,7 +115,7 @@ Status Client::Transfer::set_up(const ServerAccess& access) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request_.body.c_str());
     add_header("Expect:");  // no question whether the body is wanted
   }
-  for (const auto& [name, value] : request_.headers) add_header(name + ": " + value);
+  for (const auto& [name, value] : request_.headers) add_header(fmt::format("{}: {}", name, value));
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers_.get());
   return ok();
 }
@@ -229,6 +231,16 @@ void Client::Transfer::tell_head() {
     head.content_type = lower(std::string(bare));
   }
   if (!silent_ && receiver_.head) receiver_.head(head);
+}
+
+// The empty line after the headers: a body may be long in coming.
+size_t Client::Transfer::on_header(const char* line, size_t size, size_t count, void* self) {
+  auto& transfer = *static_cast<Transfer*>(self);
+  const std::string_view text(line, size * count);
+  long status = 0;
+  curl_easy_getinfo(transfer.easy_.get(), CURLINFO_RESPONSE_CODE, &status);
+  if ((text == "\r\n" || text == "\n") && status >= 200) transfer.tell_head();
+  return text.size();
 }
 
 size_t Client::Transfer::on_data(const char* data, size_t size, size_t count, void* self) {

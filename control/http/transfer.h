@@ -43,6 +43,7 @@ class Client::Transfer {
   void set_limits();
   void add_header(const std::string& line);
   void tell_head();
+  static size_t on_header(const char* line, size_t size, size_t count, void* self);
   static size_t on_data(const char* data, size_t size, size_t count, void* self);
   static int on_socket(void*, curl_socket_t socket, curlsocktype purpose);
 

@@ -360,7 +360,7 @@ void Reflector::fail_with(const http::Outcome& outcome) {
       ++status_.failures;
       return begin_watch(false);
     }
-    return retry(outcome.message, Wait::kUnreached);
+    return retry(fmt::format("{}{}", kNotReached, outcome.message), Wait::kUnreached);
   }
   refused(head_.status);
 }

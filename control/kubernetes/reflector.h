@@ -19,6 +19,9 @@
 
 namespace bpfnet::kubernetes {
 
+/// How the state of a kind goes on after `waiting: ` when it is the connection that fails.
+inline constexpr std::string_view kNotReached = "not reached: ";
+
 /// Keeps the loop's view of one kind equal to the server's: list and watch, again and again (K1-K8). Lives on
 /// the client's thread. What it has told it remembers by name and version, so that a list after a
 /// disturbance becomes the differences (K4): objects that are as they were are not even decoded twice.

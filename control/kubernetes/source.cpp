@@ -64,15 +64,20 @@ class KubernetesSource::Impl {
 
   [[nodiscard]] std::vector<sources::Problem> problems() const {
     std::vector<sources::Problem> result;
-    // Eight watches on one server mostly have one trouble.
-    std::map<std::string, std::string> troubles;
+    constexpr std::string_view kWaiting = "waiting: ";
+    bool reached = true;
     for (const auto& [kind, each] : kinds_) {
-      if (!each.status.state.starts_with("waiting: ")) continue;
-      std::string& who = troubles[each.status.state.substr(9)];
-      who += (who.empty() ? "" : ", ") + each.status.kind;
+      std::string_view why = each.status.state;
+      if (!why.starts_with(kWaiting)) continue;
+      why.remove_prefix(kWaiting.size());
+      if (why.starts_with(kNotReached)) {
+        reached = false;
+      } else {
+        result.push_back(trouble(each.status.kind, std::string(why)));
+      }
     }
-    for (const auto& [why, who] : troubles)
-      result.push_back({{options_.cluster.server, 0}, "", who, why, sources::Effect::kNotRead});
+    // One trouble of all kinds, in words that stay the same while it lasts: it is logged once.
+    if (!reached) result.push_back(trouble("", "is not reached; the status says why, kind by kind"));
     for (const auto& [key, unnamed] : unnamed_) result.insert(result.end(), unnamed.begin(), unnamed.end());
     catalog_.collect_problems(result);
     return result;
@@ -106,6 +111,10 @@ class KubernetesSource::Impl {
     std::string version;
     std::unordered_map<std::string, sources::Candidate*> objects;
   };
+
+  [[nodiscard]] sources::Problem trouble(std::string who, std::string why) const {
+    return {{options_.cluster.server, 0}, "", std::move(who), std::move(why), sources::Effect::kNotRead};
+  }
 
   bool take(Delivery& delivery) {
     KindState& kind = kinds_[delivery.kind];

@@ -83,7 +83,8 @@ std::string problem_text(const nlohmann::json& problem) {
   // A manifest's problem names its place and object itself.
   if (field("from") == "source") return field("text");
   std::string text;
-  if (!field("source").empty()) text = fmt::format("{}:{}: ", field("source"), field("line"));
+  if (!field("source").empty() && field("line") != "0")
+    text = fmt::format("{}:{}: ", field("source"), field("line"));
   if (field("from") == "maps" && !field("object").empty()) text += field("object") + ": ";
   return text + field("text");
 }

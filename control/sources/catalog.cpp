@@ -12,6 +12,11 @@ std::string identity_key(Kind kind, const model::ObjectName& name) {
   return fmt::format("{} {}", to_string(kind), name.to_string());
 }
 
+/// `shop.yaml:12`; an API server has no lines.
+std::string place_of(const model::Origin& origin) {
+  return origin.line == 0 ? origin.source : fmt::format("{}:{}", origin.source, origin.line);
+}
+
 Effect cost_of_fallback(Kind kind) {
   switch (kind) {
     case Kind::kNetworkPolicy:
@@ -185,13 +190,12 @@ void Catalog::resolve(std::vector<Candidate*> candidates) {
     const auto complain = [&](const Claim& claim, Effect effect) {
       if (candidate->weak()) return;
       const Candidate& holder = *holders.at(claim.key);
-      const std::string who = fmt::format("{} {} ({}:{})", to_string(holder.kind), holder.name.to_string(),
-                                          holder.origin.source, holder.origin.line);
+      const std::string who =
+          fmt::format("{} {} ({})", to_string(holder.kind), holder.name.to_string(), place_of(holder.origin));
       candidate->conflicts.push_back(
           {candidate->origin, identity_key(candidate->kind, candidate->name), claim.field,
            claim.field.empty()
-               ? fmt::format("is also defined at {}:{}, which counts", holder.origin.source,
-                             holder.origin.line)
+               ? fmt::format("is also defined at {}, which counts", place_of(holder.origin))
                : fmt::format("{} belongs to {}, which keeps it, expected one of its own", claim.what, who),
            effect});
     };

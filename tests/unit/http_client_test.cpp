@@ -108,6 +108,44 @@ TEST(HttpClient, StreamsWhatComes) {
   EXPECT_EQ(body, "firstsecond");
 }
 
+TEST(HttpClient, HeadIsToldBeforeABodyComes) {
+  std::promise<void> told;
+  HttpServer server({}, [&](const HttpRequest&, HttpConnection& connection) {
+    connection.start_chunked(200);
+    told.get_future().wait();
+    connection.end_chunked();
+  });
+  const auto client = client_for();
+  std::promise<Outcome> ended;
+  client->post([&] {
+    client->send({.url = server.url()}, {.head =
+                                             [&](const Head& head) {
+                                               EXPECT_EQ(head.status, 200);
+                                               told.set_value();
+                                             },
+                                         .done = [&](const Outcome& outcome) { ended.set_value(outcome); }});
+  });
+  EXPECT_EQ(ended.get_future().get().failure, Failure::kNone);
+}
+
+// A curl call may be on the stack: what is sent then begins after it.
+TEST(HttpClient, RequestsMayBeSentFromWithinAnAnswer) {
+  HttpServer server({}, [&](const HttpRequest& request, HttpConnection& connection) {
+    connection.answer(200, request.path);
+  });
+  const auto client = client_for();
+  std::promise<std::string> second;
+  client->post([&] {
+    client->send({.url = server.url() + "/1"}, {.data = [&](std::string_view) {
+                   client->ask({.url = server.url() + "/2"}, 100, [&](const Result<Reply>& reply) {
+                     second.set_value(reply ? reply->body : reply.error().message);
+                   });
+                   return true;
+                 }});
+  });
+  EXPECT_EQ(second.get_future().get(), "/2");
+}
+
 TEST(HttpClient, KeepsItsConnection) {
   HttpServer server({},
                     [&](const HttpRequest&, HttpConnection& connection) { connection.answer(200, "{}"); });

@@ -42,7 +42,7 @@ TEST_F(TroubleTest, ServerThatIsAwayIsWaitedFor) {
   server_.put(service("b", "10.96.0.2"));
   server_.http().restart();
   ASSERT_TRUE(until_service("b"));
-  ASSERT_TRUE(until([&] { return problems().empty(); }));
+  ASSERT_TRUE(until([&] { return problems().empty(); })) << testing::PrintToString(problems());
   for (const auto& resource : resources())
     for (const auto& request : server_.requests())
       EXPECT_FALSE(is_list(request, std::string(resource.plural))) << request.path;
@@ -64,7 +64,7 @@ TEST_F(TroubleTest, TooManyRequestsWaitsAsLongAsTheServerSays) {
   std::atomic<int> asked_times = 0;
   std::atomic<std::chrono::steady_clock::time_point> first{};
   std::atomic<std::chrono::steady_clock::time_point> second{};
-  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (!is_watch(request, "services")) return false;
     const int count = ++asked_times;
     if (count == 1) first = std::chrono::steady_clock::now();
@@ -84,7 +84,7 @@ TEST_F(TroubleTest, TooManyRequestsWaitsAsLongAsTheServerSays) {
 // K5: a server that closes every watch at once is not asked in a circle.
 TEST_F(TroubleTest, WatchThatIsClosedAtOnceIsAnError) {
   begin();
-  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (!is_watch(request, "services")) return false;
     connection.start_chunked(200);
     connection.end_chunked();

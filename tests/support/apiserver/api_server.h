@@ -71,7 +71,7 @@ class ApiServer {
   void send_bookmarks();
   /// Every watch comes to its proper end, as after timeoutSeconds.
   void end_watches();
-  /// Every watch gets these bytes as they are, within its body.
+  /// Every watch gets these bytes as they are, between two chunks.
   void send_raw(const std::string& bytes);
   /// Neither answers nor closes anything, until it is off again.
   void set_silent(bool silent);

@@ -154,7 +154,7 @@ void ApiServer::watch(const HttpRequest& request, HttpConnection& connection, co
     const Watch::Batch batch = watch.take();
     std::string bytes;
     for (const std::string& each : batch.frames) bytes += each;
-    if (!send_cut(connection, bytes + batch.raw, batch.chunk_size)) return;
+    if (!send_cut(connection, bytes, batch.chunk_size) || !connection.raw(batch.raw)) return;
     if (batch.expired) {
       send_cut(connection, frame("ERROR", status_json(410, "Expired", "too old resource version")),
                batch.chunk_size);

@@ -43,6 +43,7 @@ std::optional<Target> parse_target(const std::string& path) {
       at = 2;
     }
     if (parts[at] != resource.plural) continue;
+    if (resource.kind == "Namespace" && parts.size() > 2 && parts[2] != "status") continue;  // what is in one
     if (parts.size() > at + 1) target.name = parts[at + 1];
     if (parts.size() > at + 2) target.subresource = parts[at + 2];
     if (parts.size() > at + 3) continue;
