@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "control/model/objects.h"
+#include "control/sources/document.h"
 #include "control/sources/problem.h"
 
 namespace bpfnet::sources {
@@ -35,8 +36,13 @@ struct DecodedText {
 
 enum class Format { kYaml, kJson };
 
+/// The trees of `text`. JSON in a YAML file is read as JSON. Pure; never throws.
+ParsedText parse(std::string_view text, Format format);
+
 /// Decodes the manifests of `text` (several documents, List kinds). Pure; never throws. Kinds that are not
 /// read are left out without a word, and so are FQDN slices (S4).
 DecodedText decode(std::string_view text, Format format);
+/// The same for one parsed document, or one item of a list.
+DecodedText decode(const Value& root);
 
 }  // namespace bpfnet::sources
