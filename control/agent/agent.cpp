@@ -10,6 +10,7 @@
 
 #include "control/agent/local_api.h"
 #include "control/agent/numbers.h"
+#include "control/agent/open_source.h"
 #include "loader/defrag.h"
 #include "loader/netns.h"
 
@@ -75,9 +76,9 @@ Status Agent::open_state() {
   services_ = Services(std::move(*service_numbers));
 
   const auto begin = EventLoop::Clock::now();
-  auto source = sources::FileSource::open(options_.manifests);
+  auto source = open_source(options_);
   if (!source) return pass(source);
-  source_.emplace(std::move(*source));
+  source_ = std::move(*source);
   note_read(begin);
   return ok();
 }
@@ -218,7 +219,7 @@ Status Agent::serve() {
     refresh_routes();
     sync(everything());
   } else {
-    spdlog::warn("manifests {}: not readable yet; what the maps hold stays as it is", options_.manifests);
+    spdlog::warn("{}: not read yet; what the maps hold stays as it is", source_->describe());
   }
   note_source_problems();
   server_->start();

@@ -29,7 +29,7 @@
 #include "control/health/monitor.h"
 #include "control/ipam/allocator.h"
 #include "control/ipam/store.h"
-#include "control/sources/files.h"
+#include "control/sources/source.h"
 #include "loader/datapath.h"
 #include "loader/netlink.h"
 
@@ -172,7 +172,7 @@ class Agent : public cni::EndpointHooks {
   std::unique_ptr<EventLoop> loop_;
   std::optional<loader::Netlink> netlink_;
   std::optional<loader::NetlinkMonitor> monitor_;
-  std::optional<sources::FileSource> source_;
+  std::unique_ptr<sources::Source> source_;
   std::optional<loader::Datapath> datapath_;
   std::mutex datapath_mutex_;  ///< attach, detach, attachments: from the loop and from API threads
   std::unique_ptr<apply::Publisher> publisher_;

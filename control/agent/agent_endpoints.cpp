@@ -33,8 +33,7 @@ Status ending() {
 Status Agent::ready() {
   auto is_ready = loop_->call([this] { return ready_; });
   if (!is_ready) return ending();
-  if (!*is_ready)
-    return fail("the first state is not applied yet: manifests {} cannot be read", options_.manifests);
+  if (!*is_ready) return fail("the first state is not applied yet: {} cannot be read", source_->describe());
   return ok();
 }
 
@@ -164,7 +163,8 @@ std::optional<Snapshot> Agent::snapshot(bool images) {
 Snapshot Agent::make_snapshot(bool images) const {
   Snapshot s;
   s.node_name = options_.node_name;
-  s.manifests = options_.manifests;
+  s.source = source_->describe();
+  s.source_kinds = source_->kinds();
   s.bpffs = options_.bpffs;
   s.state_dir = options_.state_dir;
   s.version = BPFNET_VERSION;

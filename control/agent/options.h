@@ -13,7 +13,8 @@ namespace bpfnet::agent {
 
 /// What a user can say to bpfnetd; flags and the file of --config fill it.
 struct Options {
-  std::string node_name;  ///< empty: the host's name in lower case (S9)
+  std::string node_name;         ///< empty: the host's name in lower case (S9)
+  std::string source = "files";  ///< files, kubernetes
   std::string manifests = "/etc/bpfnet/manifests";
   std::string state_dir = "/var/lib/bpfnet";
   std::string bpffs = "/sys/fs/bpf/bpfnet";

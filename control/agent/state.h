@@ -12,6 +12,7 @@
 #include "control/compile/images.h"
 #include "control/health/service_checks.h"
 #include "control/sources/problem.h"
+#include "control/sources/source.h"
 
 namespace bpfnet::agent {
 
@@ -19,7 +20,8 @@ namespace bpfnet::agent {
 /// rendered on the caller's.
 struct Snapshot {
   std::string node_name;
-  std::string manifests;
+  std::string source;  ///< where the wanted state comes from
+  std::vector<sources::KindStatus> source_kinds;
   std::string bpffs;
   std::string state_dir;
   std::string version;

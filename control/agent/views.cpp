@@ -59,6 +59,23 @@ ordered_json frontend_view(const compile::FrontendAddress& address, const compil
           {"external", backends_view(frontend.external)}};
 }
 
+/// One line for people: what is not as it should be, kind by kind.
+std::string source_state(const std::vector<sources::KindStatus>& kinds) {
+  std::string text;
+  for (const sources::KindStatus& kind : kinds)
+    if (!kind.current) text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", kind.kind, kind.state);
+  return text.empty() ? "current" : text;
+}
+
+ordered_json source_kinds_view(const std::vector<sources::KindStatus>& kinds) {
+  ordered_json view = ordered_json::object();
+  for (const sources::KindStatus& kind : kinds)
+    view[kind.kind] = {{"state", kind.state},      {"synced", kind.synced}, {"current", kind.current},
+                       {"objects", kind.objects},  {"events", kind.events}, {"relists", kind.relists},
+                       {"failures", kind.failures}};
+  return view;
+}
+
 const char* state_text(uint8_t state) {
   return state == ENDPOINT_OPEN ? "open" : state == ENDPOINT_CLOSED ? "closed" : "free";
 }
@@ -99,7 +116,9 @@ ordered_json status_view(const Snapshot& s) {
           {"policy_sets", s.policy_sets},
           {"identities", s.identities},
           {"backend_slots", {{"used", s.slots_used}, {"capacity", s.slots_capacity}}},
-          {"manifests", s.manifests},
+          {"source", s.source},
+          {"source_state", source_state(s.source_kinds)},
+          {"source_kinds", source_kinds_view(s.source_kinds)},
           {"state_dir", s.state_dir},
           {"bpffs", s.bpffs},
           {"maps", maps}};

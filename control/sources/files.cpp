@@ -25,6 +25,7 @@ class FileSource::Impl {
   explicit Impl(DirectoryWatch watch) : watch_(std::move(watch)) {}
 
   [[nodiscard]] int fd() const { return watch_.fd(); }
+  [[nodiscard]] const fs::path& directory() const { return watch_.directory(); }
   [[nodiscard]] bool synced() const { return synced_; }
   Catalog& catalog() { return catalog_; }
   [[nodiscard]] const Catalog& catalog() const { return catalog_; }
@@ -118,6 +119,10 @@ Result<FileSource> FileSource::open(const fs::path& directory) {
   impl->scan();
   impl->settle();
   return FileSource(std::move(impl));
+}
+
+std::string FileSource::describe() const {
+  return fmt::format("manifests {}", impl_->directory().native());
 }
 
 int FileSource::fd() const {
