@@ -17,7 +17,15 @@ nlohmann::ordered_json texts(const std::vector<Cidr>& cidrs) {
 std::string configz(const Options& o) {
   const nlohmann::ordered_json flags = {
       {"node-name", o.node_name},
+      {"source", o.source},
       {"manifests", o.manifests},
+      {"etcd", o.etcd.endpoints},
+      {"etcd-prefix", o.etcd.prefix},
+      {"etcd-ca", o.etcd.ca},
+      {"etcd-cert", o.etcd.certificate},
+      {"etcd-key", o.etcd.key},
+      {"etcd-user", o.etcd.user},
+      {"etcd-password-file", o.etcd.password_file},
       {"state-dir", o.state_dir},
       {"bpffs", o.bpffs},
       {"socket", o.socket},

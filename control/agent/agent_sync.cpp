@@ -110,7 +110,7 @@ void Agent::on_source() {
 }
 
 Agent::Arrival Agent::arrival(int64_t revision) const {
-  Arrival now{.ready = ready_, .generation = generation_, .revision = 0};
+  Arrival now{.ready = ready_, .generation = generation_, .revision = source_->revision()};
   now.arrived = ready_ && source_->synced() && now.revision >= revision;
   return now;
 }

@@ -17,10 +17,26 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLongestWait{5000};
 constexpr std::ptrdiff_t kMostWaiting = 2;
 
-ordered_json describe(const Options& options) {
+/// Whoever asks works in another directory.
+std::string absolute(const std::string& path) {
   std::error_code error;
-  const auto directory = std::filesystem::absolute(options.manifests, error);
-  return {{"source", "files"}, {"manifests", error ? options.manifests : directory.string()}};
+  const auto whole = path.empty() ? std::filesystem::path() : std::filesystem::absolute(path, error);
+  return error ? path : whole.string();
+}
+
+ordered_json describe(const Options& options) {
+  ordered_json view = {{"source", options.source}};
+  if (options.source == "files") view["manifests"] = absolute(options.manifests);
+  if (options.source != "etcd") return view;
+  const etcd::Config& etcd = options.etcd;
+  view["etcd"] = {{"endpoints", etcd.endpoints},
+                  {"prefix", etcd.prefix},
+                  {"ca", absolute(etcd.ca)},
+                  {"certificate", absolute(etcd.certificate)},
+                  {"key", absolute(etcd.key)},
+                  {"user", etcd.user},
+                  {"passwordFile", absolute(etcd.password_file)}};
+  return view;
 }
 
 api::Answer wait(Agent& agent, const api::Request& request) {

@@ -174,6 +174,17 @@ int remove(const ObjectOptions& options, const std::string& socket, bool json) {
 void add_place(CLI::App& app, ObjectOptions& options) {
   app.add_option("--manifests", options.place.manifests,
                  "Directory of manifests they are in (default: what the agent at --socket reads)");
+  etcd::Config& etcd = options.place.etcd;
+  CLI::Option* endpoint = app.add_option(
+      "--etcd", etcd.endpoints, "Or endpoint of the etcd they are in; repeat for several of one cluster");
+  app.add_option("--etcd-prefix", etcd.prefix, "What their keys begin with there")
+      ->needs(endpoint)
+      ->capture_default_str();
+  app.add_option("--etcd-ca", etcd.ca, "File of authorities that etcd's certificate is checked by");
+  app.add_option("--etcd-cert", etcd.certificate, "File of the certificate shown to etcd");
+  app.add_option("--etcd-key", etcd.key, "File of its key");
+  app.add_option("--etcd-user", etcd.user, "User of etcd");
+  app.add_option("--etcd-password-file", etcd.password_file, "File with the user's password");
 }
 
 void add_wait(CLI::App& app, ObjectOptions& options) {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "control/api/unix_client.h"
+#include "control/objects/etcd_store.h"
 #include "control/objects/file_store.h"
 
 namespace bpfnet::objects {
@@ -54,19 +55,52 @@ Result<std::vector<std::string>> problems_of(const api::UnixClient& client, cons
   return texts;
 }
 
+/// What the agent says, where the command line says nothing.
+etcd::Config with_agents(etcd::Config config, const json& agents) {
+  for (const json& endpoint : agents.value("endpoints", json::array()))
+    if (endpoint.is_string()) config.endpoints.push_back(endpoint.get<std::string>());
+  config.prefix = string_of(agents, "prefix");
+  const auto fill = [&](std::string& field, const char* key) {
+    if (field.empty()) field = string_of(agents, key);
+  };
+  fill(config.ca, "ca");
+  // What goes together comes from one of the two.
+  if (config.certificate.empty() && config.key.empty()) {
+    fill(config.certificate, "certificate");
+    fill(config.key, "key");
+  }
+  if (config.user.empty() && config.password_file.empty()) {
+    fill(config.user, "user");
+    fill(config.password_file, "passwordFile");
+  }
+  return config;
+}
+
+Result<std::unique_ptr<ObjectStore>> open_etcd(const etcd::Config& config) {
+  auto store = EtcdStore::open(config);
+  if (!store) return pass(store);
+  return std::unique_ptr<ObjectStore>(std::move(*store));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ObjectStore>> open_store(const Place& place) {
+  if (!place.manifests.empty() && !place.etcd.endpoints.empty())
+    return fail("--manifests and --etcd: objects are in one of the two");
   if (!place.manifests.empty()) return std::make_unique<FileStore>(place.manifests);
+  if (!place.etcd.endpoints.empty()) return open_etcd(place.etcd);
   const api::UnixClient client({.socket = place.socket, .timeout = kAnswerTimeout});
   const auto answer = client.get("/v1/source");
   if (!answer && api::agent_is_down(answer.error()))
-    return fail("no agent answers at {} to tell where objects are kept; start it, or say --manifests DIR",
-                place.socket);
+    return fail(
+        "no agent answers at {} to tell where objects are kept; start it, or say --manifests DIR or --etcd "
+        "URL",
+        place.socket);
   const auto source = parsed(checked(answer, place.socket), place.socket);
   if (!source) return pass(source);
   const std::string kind = string_of(*source, "source");
   if (kind == "files") return std::make_unique<FileStore>(string_of(*source, "manifests"));
+  if (kind == "etcd") return open_etcd(with_agents(place.etcd, source->value("etcd", json::object())));
   if (kind == "kubernetes")
     return fail("the agent at {} has its objects from the API server: use kubectl", place.socket);
   return fail("the agent at {} has its objects from `{}`, which this bpfnetctl does not know", place.socket,

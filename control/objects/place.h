@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "control/etcd/config.h"
 #include "control/objects/store.h"
 
 namespace bpfnet::objects {
@@ -14,9 +15,12 @@ namespace bpfnet::objects {
 struct Place {
   std::string socket;     ///< the agent's
   std::string manifests;  ///< directory
+  /// Without endpoints: those of the agent, with what is said here (who we are, say) in place of the agent's.
+  etcd::Config etcd;
 };
 
-/// Errors: no agent answers and nothing else says it; objects come from an API server.
+/// Errors: no agent answers and nothing else says it; objects come from an API
+/// server; two places are given.
 Result<std::unique_ptr<ObjectStore>> open_store(const Place& place);
 
 /// Waits until the agent behind `socket` has in the maps what was written up to `revision`. Gives what it has
