@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 using sources::Format;
 
+constexpr size_t kFewNames = 100;     // with more, parsing is quicker than looking for each
 constexpr size_t kLongestName = 240;  // NAME_MAX is 255; a hidden name and a number are still to be added
 
 std::string trimmed(std::string_view text) {
@@ -29,8 +30,7 @@ bool is_same(const Manifest& old, const Manifest& manifest, Format format) {
 
 /// The text of `manifest` for a file of `format`, as written where that is possible.
 std::string text_for(const Manifest& manifest, Format format) {
-  const bool written_as_json =
-      !manifest.text.empty() && manifest.text.find_first_not_of(" \t\r\n") == manifest.text.find('{');
+  const bool written_as_json = manifest.alone && nlohmann::json::accept(manifest.text);
   if (format == Format::kJson) return written_as_json ? manifest.text : json_text(manifest.json);
   return manifest.alone && !written_as_json ? manifest.text : yaml_text(manifest.json);
 }
@@ -44,6 +44,14 @@ Status join(const std::vector<std::string>& refusals) {
   std::string text;
   for (const std::string& each : refusals) text += (text.empty() ? "" : "\n") + each;
   return fail("{}", text);
+}
+
+/// Most of a large directory need not be parsed for one object: a name stands in the text of whatever defines
+/// it, unless it is written in escapes.
+bool may_hold(const std::string& text, const std::vector<std::string>& names) {
+  if (names.size() > kFewNames || text.find('\\') != std::string::npos) return true;
+  return std::ranges::any_of(names,
+                             [&](const std::string& name) { return text.find(name) != std::string::npos; });
 }
 
 }  // namespace
@@ -71,7 +79,7 @@ std::string FileStore::Place::obstacle() const {
   return "";
 }
 
-Result<FileStore::Directory> FileStore::read() {
+Result<FileStore::Directory> FileStore::read(const std::vector<std::string>* wanted) {
   Directory result;
   std::error_code error;
   std::set<std::string> names;
@@ -89,6 +97,7 @@ Result<FileStore::Directory> FileStore::read() {
     }
     File& file = result.files[name];
     file.text = std::move(*text);
+    if (wanted != nullptr && !may_hold(file.text.text, *wanted)) continue;
     file.parsed = read_manifests(file.text.text, file.text.path, format_of(name), false);
     for (const sources::Problem& problem : file.parsed.problems)
       result.notes.push_back(fmt::format("{}:{}: {}; what this document defines is not known here",
@@ -101,7 +110,7 @@ Result<FileStore::Directory> FileStore::read() {
 }
 
 Result<Listing> FileStore::list() {
-  auto directory = read();
+  auto directory = read(nullptr);
   if (!directory) return pass(directory);
   Listing listing{{}, std::move(directory->notes)};
   for (const auto& [key, places] : directory->places) {
@@ -117,7 +126,7 @@ Result<Listing> FileStore::list() {
   return listing;
 }
 
-Status FileStore::write(File& file, const Edits& edits) {
+Status FileStore::edit(File& file, const Edits& edits, FileChanges& changes) {
   std::string text;
   size_t at = 0;
   bool holds_anything = false;
@@ -133,8 +142,8 @@ Status FileStore::write(File& file, const Edits& edits) {
     at = document.end;
   }
   text.append(file.text.text, at);
-  if (!holds_anything) return remove_file(file.text);
-  return write_file(file.text.path, text, &file.text);
+  if (!holds_anything) return changes.remove(file.text), ok();
+  return changes.write(file.text.path.filename(), text, &file.text);
 }
 
 Result<Changes> FileStore::apply(const std::vector<Manifest>& manifests, bool dry_run) {
@@ -142,7 +151,9 @@ Result<Changes> FileStore::apply(const std::vector<Manifest>& manifests, bool dr
   fs::create_directory(directory_, error);  // its parent must be there: a slip of the pen makes no tree
   const auto lock = lock_directory(directory_);
   if (!lock) return pass(lock);
-  auto directory = read();
+  std::vector<std::string> names;
+  for (const Manifest& each : manifests) names.push_back(each.key->name.name);
+  auto directory = read(&names);
   if (!directory) return pass(directory);
 
   Changes result{{}, std::move(directory->notes)};
@@ -183,15 +194,19 @@ Result<Changes> FileStore::apply(const std::vector<Manifest>& manifests, bool dr
     return pass(refused);
   }
   if (dry_run) return result;
-  for (const auto& [path, text] : fresh) BPFNET_TRY(write_file(path, text, nullptr));
-  for (const auto& [file, what] : edits) BPFNET_TRY(write(*file, what));
+  FileChanges files(directory_);
+  for (const auto& [path, text] : fresh) BPFNET_TRY(files.write(path.filename(), text, nullptr));
+  for (const auto& [file, what] : edits) BPFNET_TRY(edit(*file, what, files));
+  BPFNET_TRY(files.commit());
   return result;
 }
 
 Result<Changes> FileStore::remove(const std::vector<Key>& keys, bool dry_run) {
   const auto lock = lock_directory(directory_);
   if (!lock) return pass(lock);
-  auto directory = read();
+  std::vector<std::string> names;
+  for (const Key& each : keys) names.push_back(each.name.name);
+  auto directory = read(&names);
   if (!directory) return pass(directory);
 
   Changes result{{}, std::move(directory->notes)};
@@ -216,7 +231,9 @@ Result<Changes> FileStore::remove(const std::vector<Key>& keys, bool dry_run) {
     return pass(refused);
   }
   if (dry_run) return result;
-  for (const auto& [file, what] : edits) BPFNET_TRY(write(*file, what));
+  FileChanges files(directory_);
+  for (const auto& [file, what] : edits) BPFNET_TRY(edit(*file, what, files));
+  BPFNET_TRY(files.commit());
   return result;
 }
 

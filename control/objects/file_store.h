@@ -43,8 +43,9 @@ class FileStore : public ObjectStore {
     std::map<Key, std::vector<Place>> places;
     std::vector<std::string> notes;
   };
-  Result<Directory> read();
-  static Status write(File& file, const Edits& edits);
+  /// `wanted`: what is looked for; files that cannot hold any of it are passed over. Null: everything.
+  Result<Directory> read(const std::vector<std::string>* wanted);
+  static Status edit(File& file, const Edits& edits, FileChanges& changes);
 
   std::filesystem::path directory_;
 };

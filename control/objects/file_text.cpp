@@ -13,6 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kFewFiles = 16;
 constexpr size_t kMaxFile = 256UL << 20;  // as the agent reads them
 
 Status write_all(int fd, std::string_view text, const std::string& name) {
@@ -32,31 +33,9 @@ Status still_as_read(const FileText& old) {
                     now.st_mtim.tv_sec == old.info.st_mtim.tv_sec &&
                     now.st_mtim.tv_nsec == old.info.st_mtim.tv_nsec;
   if (same) return ok();
-  return fail_errno(ESTALE, "{}: somebody changed it just now; nothing of it was written, try again",
+  return fail_errno(ESTALE, "{}: somebody changed it just now; it was not written over, try again",
                     old.path.string());
 }
-
-void sync_directory(const fs::path& directory) {
-  const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd) (void)::fsync(fd.get());
-}
-
-/// Goes with its name unless it was moved into place.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(fs::path path) : path_(std::move(path)) {}
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() {
-    if (!moved_) ::unlink(path_.c_str());
-  }
-  [[nodiscard]] const char* name() const { return path_.c_str(); }
-  void moved() { moved_ = true; }
-
- private:
-  fs::path path_;
-  bool moved_ = false;
-};
 
 }  // namespace
 
@@ -96,36 +75,64 @@ Result<Fd> lock_directory(const fs::path& directory) {
   return fd;
 }
 
-Status write_file(const fs::path& path, std::string_view text, const FileText* old) {
-  const fs::path directory = path.parent_path();
-  TemporaryFile temporary(directory /
-                          fmt::format(".{}.{}", ::getpid(), path.filename().string()).substr(0, 255));
-  {
-    const mode_t mode = old == nullptr ? 0644 : old->info.st_mode & 07777;
-    const Fd fd(::open(temporary.name(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
-    if (!fd) return fail_errno(errno, "{}: create", temporary.name());
-    BPFNET_TRY(write_all(fd.get(), text, path.string()));
-    if (old != nullptr &&
-        (::fchown(fd.get(), old->info.st_uid, old->info.st_gid) != 0 || ::fchmod(fd.get(), mode) != 0))
-      return fail_errno(errno, "{}: keep its owner and mode", path.string());
-    if (::fsync(fd.get()) != 0) return fail_errno(errno, "{}: write to disk", path.string());
-  }
-  if (old != nullptr) BPFNET_TRY(still_as_read(*old));
-  if (::renameat2(AT_FDCWD, temporary.name(), AT_FDCWD, path.c_str(),
-                  old == nullptr ? RENAME_NOREPLACE : 0) != 0) {
-    if (errno == EEXIST)
-      return fail_errno(EEXIST, "{}: holds something else; give that file another name", path.string());
-    return fail_errno(errno, "{}: move into place", path.string());
-  }
-  temporary.moved();
-  sync_directory(directory);
+FileChanges::~FileChanges() {
+  for (const Change& change : changes_)
+    if (!change.temporary.empty()) ::unlink(change.temporary.c_str());
+}
+
+Status FileChanges::write(const std::string& name, std::string_view text, const FileText* old) {
+  Change change{.old = old,
+                .path = directory_ / name,
+                .temporary = directory_ / fmt::format(".{}.{}", ::getpid(), name).substr(0, 255)};
+  const mode_t mode = old == nullptr ? 0644 : old->info.st_mode & 07777;
+  const Fd fd(::open(change.temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  if (!fd) return fail_errno(errno, "{}: create", change.temporary.string());
+  changes_.push_back(change);
+  BPFNET_TRY(write_all(fd.get(), text, change.path.string()));
+  if (old != nullptr &&
+      (::fchown(fd.get(), old->info.st_uid, old->info.st_gid) != 0 || ::fchmod(fd.get(), mode) != 0))
+    return fail_errno(errno, "{}: keep its owner and mode", change.path.string());
   return ok();
 }
 
-Status remove_file(const FileText& old) {
-  BPFNET_TRY(still_as_read(old));
-  if (::unlink(old.path.c_str()) != 0) return fail_errno(errno, "{}: remove", old.path.string());
-  sync_directory(old.path.parent_path());
+// One by one costs milliseconds each; all of the file system at once costs what others have written as well.
+Status FileChanges::to_disk() {
+  if (changes_.size() > kFewFiles) {
+    const Fd fd(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd || ::syncfs(fd.get()) != 0) return fail_errno(errno, "{}: write to disk", directory_.string());
+    return ok();
+  }
+  for (const Change& change : changes_) {
+    if (change.temporary.empty()) continue;
+    const Fd fd(::open(change.temporary.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd || ::fsync(fd.get()) != 0) return fail_errno(errno, "{}: write to disk", change.path.string());
+  }
+  return ok();
+}
+
+Status FileChanges::commit(Change& change) {
+  if (change.old != nullptr) BPFNET_TRY(still_as_read(*change.old));
+  if (change.temporary.empty()) {
+    if (::unlink(change.path.c_str()) != 0) return fail_errno(errno, "{}: remove", change.path.string());
+    return ok();
+  }
+  const unsigned flags = change.old == nullptr ? RENAME_NOREPLACE : 0;
+  if (::renameat2(AT_FDCWD, change.temporary.c_str(), AT_FDCWD, change.path.c_str(), flags) != 0) {
+    if (errno == EEXIST)
+      return fail_errno(EEXIST, "{}: holds something else; give that file another name",
+                        change.path.string());
+    return fail_errno(errno, "{}: move into place", change.path.string());
+  }
+  change.temporary.clear();
+  return ok();
+}
+
+Status FileChanges::commit() {
+  BPFNET_TRY(to_disk());
+  for (Change& change : changes_) BPFNET_TRY(commit(change));
+  changes_.clear();
+  const Fd fd(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || ::fsync(fd.get()) != 0) return fail_errno(errno, "{}: write to disk", directory_.string());
   return ok();
 }
 

@@ -97,6 +97,12 @@ TEST_F(FileStores, AJsonFileTakesAYamlObjectAsJson) {
   EXPECT_THAT(apply(service("a", "10.96.0.1")), ElementsAre("a configured"));
   EXPECT_THAT(apply(service("a", "10.96.0.1")), ElementsAre("a unchanged"));
   EXPECT_TRUE(nlohmann::json::accept(text("a.json")));
+  // Braces alone make no JSON.
+  const std::string flow =
+      "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: None, ports: [{port: 81}]}}\n";
+  EXPECT_THAT(apply(flow), ElementsAre("a configured"));
+  EXPECT_TRUE(nlohmann::json::accept(text("a.json")));
+  EXPECT_THAT(apply(flow), ElementsAre("a unchanged"));
 }
 
 TEST_F(FileStores, AYamlFileTakesAJsonObjectAsYaml) {
@@ -127,6 +133,14 @@ TEST_F(FileStores, WhatCannotBeChangedInItsPlaceIsRefusedWithThePlaceAndNothingI
   EXPECT_THAT(refused[0], HasSubstr("one.yaml:1 and at "));
   EXPECT_THAT(names(), ElementsAre("link.yaml", "list.yaml", "one.yaml", "two.yaml"));
   EXPECT_EQ(text("list.yaml"), list);
+}
+
+TEST_F(FileStores, ANameThatIsWrittenInEscapesIsFound) {
+  directory.write("a.json", R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"\u0077eb"}})");
+  directory.write("b.yaml", "x: &n db\nkind: Service\nmetadata: {name: *n}\n");
+  EXPECT_THAT(apply(service("web", "10.96.0.1") + "---\n" + service("db", "10.96.0.2")),
+              ElementsAre("web configured", "db configured"));
+  EXPECT_THAT(names(), ElementsAre("a.json", "b.yaml"));
 }
 
 TEST_F(FileStores, DeletingTakesTheDocumentAndTheFileWithItsLastObject) {
