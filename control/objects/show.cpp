@@ -62,7 +62,7 @@ std::string service_port(const ordered_json& port) {
                      text(port, "protocol", "TCP"));
 }
 
-std::string first_of(std::string first, std::string second) {
+std::string first_of(const std::string& first, const std::string& second) {
   return first != "<none>" ? first : second;
 }
 

@@ -1,5 +1,6 @@
 bpfnet_test(objects_test SOURCES objects_manifest_test.cpp objects_input_test.cpp objects_file_store_test.cpp objects_show_test.cpp
-  DEPS bpfnet_objects bpfnet_sources LABELS unit)
+          objects_place_test.cpp
+  DEPS bpfnet_objects bpfnet_sources bpfnet_api_server LABELS unit)
 target_compile_definitions(objects_test PRIVATE
   BPFNET_MANIFEST_CORPUS="${PROJECT_SOURCE_DIR}/tests/fuzz/manifest_corpus"
   BPFNET_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")

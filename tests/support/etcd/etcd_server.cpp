@@ -7,6 +7,9 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -35,9 +38,22 @@ uint16_t free_port() {
   return ntohs(address.sin_port);
 }
 
+constexpr std::string_view kPrefix = "bpfnet-test-etcd-";
+
+/// Of tests that were killed; their etcd went with them.
+void remove_leftovers() {
+  for (const auto& entry : fs::directory_iterator("/run")) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with(kPrefix)) continue;
+    const pid_t pid = std::atoi(name.c_str() + kPrefix.size());
+    if (pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH) fs::remove_all(entry.path());
+  }
+}
+
 std::string new_directory() {
   static std::atomic<int> number = 0;
-  const std::string dir = fmt::format("/run/bpfnet-test-etcd-{}-{}", ::getpid(), ++number);
+  remove_leftovers();
+  const std::string dir = fmt::format("/run/{}{}-{}", kPrefix, ::getpid(), ++number);
   fs::remove_all(dir);
   fs::create_directories(dir);
   return dir;
