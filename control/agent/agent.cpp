@@ -43,6 +43,7 @@ Options named(Options options) {
 Agent::Agent(Options options) : options_(named(std::move(options))) {}
 
 Agent::~Agent() {
+  progress_.end();
   if (server_) server_->stop();
   worker_.stop();
 }
@@ -247,6 +248,7 @@ Status Agent::run() {
   // A plugin that found no socket a moment ago may have left its DEL in a file.
   worker_.post([this] { manager_->finish_pending_deletes(); });
   Status done = loop_->run();
+  progress_.end();
   server_->stop();
   worker_.stop();
   return done;

@@ -17,6 +17,7 @@
 #include "control/agent/options.h"
 #include "control/agent/overlay.h"
 #include "control/agent/policies.h"
+#include "control/agent/progress.h"
 #include "control/agent/quiet_time.h"
 #include "control/agent/routes.h"
 #include "control/agent/services.h"
@@ -64,6 +65,19 @@ class Agent : public cni::EndpointHooks {
   std::optional<uint64_t> resync();
   cni::EndpointManager& manager() { return *manager_; }
 
+  /// How far the source is, and the maps with it.
+  struct Arrival {
+    bool arrived = false;  ///< what the source had at the revision asked for is in the maps
+    bool ready = false;
+    uint64_t generation = 0;
+    int64_t revision = 0;
+  };
+  /// From any thread: takes up what is new in the source, and waits at most `patience` until what it had at
+  /// `revision` is in the maps. What was written into a directory before this call is at every revision.
+  /// Missing: the agent is ending.
+  std::optional<Arrival> await_source(int64_t revision, std::chrono::milliseconds patience);
+  [[nodiscard]] const Options& options() const { return options_; }
+
   /// What policy is compiled from. Good on the loop's thread alone.
   struct PolicyInput {
     const model::ClusterState& state;
@@ -104,6 +118,7 @@ class Agent : public cni::EndpointHooks {
   [[nodiscard]] std::map<uint32_t, interface> interfaces() const;
 
   void on_source();
+  [[nodiscard]] Arrival arrival(int64_t revision) const;
   /// Notes how long the manifests took that were read since `begin`.
   void note_read(EventLoop::Clock::time_point begin);
   void apply_source_changes();
@@ -191,6 +206,7 @@ class Agent : public cni::EndpointHooks {
   Policies policies_{compile::PolicyNumbers{}};
   PolicyNumbersSaver policy_saver_;
 
+  Progress progress_;  ///< of the source into the maps
   bool ready_ = false;
   uint64_t generation_ = 0;
   uint64_t syncs_ = 0;

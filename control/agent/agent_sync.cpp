@@ -117,6 +117,25 @@ void Agent::on_source() {
   note_read(begin);
   apply_source_changes();
   note_source_problems();
+  progress_.step();
+}
+
+Agent::Arrival Agent::arrival(int64_t revision) const {
+  Arrival now{.ready = ready_, .generation = generation_, .revision = source_->revision()};
+  now.arrived = ready_ && source_->synced() && now.revision >= revision;
+  return now;
+}
+
+std::optional<Agent::Arrival> Agent::await_source(int64_t revision, std::chrono::milliseconds patience) {
+  const auto deadline = EventLoop::Clock::now() + patience;
+  while (true) {
+    const uint64_t seen = progress_.steps();
+    const auto now = loop_->call([this, revision] {
+      on_source();  // events of what was written before the call are there already
+      return arrival(revision);
+    });
+    if (!now || now->arrived || !progress_.wait_past(seen, deadline)) return now;
+  }
 }
 
 void Agent::note_read(EventLoop::Clock::time_point begin) {

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "control/agent/policy_api.h"
+#include "control/agent/source_api.h"
 #include "control/agent/views.h"
 #include "control/cni/handlers.h"
 
@@ -25,6 +26,7 @@ void register_routes(api::Server& server, Agent& agent) {
   show("/v1/identities", identities_view);
   show("/v1/problems", problems_view);
   register_policy_routes(server, agent);
+  register_source_routes(server, agent);
   server.post("/v1/resync", [&agent](const api::Request&) {
     const auto repairs = agent.resync();
     if (!repairs) return api::Answer::error(503, 503, "the agent is ending");

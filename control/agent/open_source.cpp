@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "control/etcd/source.h"
 #include "control/kubernetes/source.h"
 #include "control/sources/files.h"
 
@@ -25,6 +26,11 @@ Result<std::unique_ptr<sources::Source>> open_kubernetes(const Options& options)
 
 Result<std::unique_ptr<sources::Source>> open_source(const Options& options) {
   if (options.source == "kubernetes") return open_kubernetes(options);
+  if (options.source == "etcd") {
+    auto etcd = etcd::EtcdSource::open(options.etcd);
+    if (!etcd) return pass(etcd);
+    return std::unique_ptr<sources::Source>(std::move(*etcd));
+  }
   auto files = sources::FileSource::open(options.manifests);
   if (!files) return pass(files);
   return std::make_unique<sources::FileSource>(std::move(*files));

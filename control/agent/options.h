@@ -8,13 +8,15 @@
 #include "base/address.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "control/etcd/config.h"
 
 namespace bpfnet::agent {
 
 /// What a user can say to bpfnetd; flags and the file of --config fill it.
 struct Options {
   std::string node_name;         ///< empty: the host's name in lower case (S9)
-  std::string source = "files";  ///< files, kubernetes
+  std::string source = "files";  ///< files, etcd, kubernetes
+  etcd::Config etcd;
   std::string manifests = "/etc/bpfnet/manifests";
   std::string kubeconfig;  ///< file; empty: the service account of the Pod
   std::string api_server;  ///< URL; empty: what the former says

@@ -1,4 +1,5 @@
 // Shows what the datapath of this node does: from its pinned maps, with names from the agent where one runs.
+// Reads and writes the objects that the agent takes its state from.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +10,7 @@
 #include <functional>
 #include <string>
 
+#include "control/cmd/object_commands.h"
 #include "control/observe/policy_diff.h"
 #include "control/observe/policy_show.h"
 #include "control/observe/policy_verdict.h"
@@ -35,6 +37,7 @@ struct Options {
   std::string pod;
   bpfnet::observe::VerdictQuery verdict;
   bpfnet::observe::DiffQuery diff;
+  bpfnet::cmd::ObjectOptions objects;
 };
 
 std::atomic<bool> ended = false;
@@ -126,7 +129,8 @@ int tell_diff(const Options& options) {
 struct Command {
   int (*run)(const Options&, const bpfnet::maps::Maps&) = nullptr;
   int (*run_without_maps)(const Options&) = nullptr;
-  int failed = kFailed;  ///< exit status when there are no maps
+  int failed = kFailed;                           ///< exit status when there are no maps
+  bpfnet::cmd::RunObjects run_objects = nullptr;  ///< with the objects that the agent reads
 };
 using NamedView = Result<View> (*)(const bpfnet::maps::Maps&, const Names&);
 
@@ -190,6 +194,9 @@ void describe(CLI::App& app, Options& options, Command& command) {
     return sub;
   };
 
+  bpfnet::cmd::describe_objects(options.objects, [&](const char* name, const char* text, auto* run) {
+    return add(app, name, text, {.run_objects = run});
+  });
   add(app, "status", "The agent, the datapath, and packets by hook and verdict", {show_status});
   add(*group("endpoint", "Pods of this node"), "list", "Pods with addresses, policy and connections",
       {named<observe::endpoints_view>});
@@ -232,13 +239,15 @@ void describe(CLI::App& app, Options& options, Command& command) {
 int main(int argc, char** argv) {
   Options options;
   Command command;
-  CLI::App app("Shows what bpfnet does on this node.", "bpfnetctl");
+  CLI::App app("Shows what bpfnet does on this node, and keeps the objects it is told by.", "bpfnetctl");
   describe(app, options, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kWrongUsage;
   }
+  if (command.run_objects)
+    return command.run_objects(options.objects, options.socket, options.output == "json");
   if (command.run_without_maps) return command.run_without_maps(options);
   auto maps = bpfnet::maps::Maps::open_pinned(options.bpffs);
   if (!maps) return complain(maps.error(), command.failed);

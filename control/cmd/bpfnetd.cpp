@@ -72,6 +72,17 @@ void define(CLI::App& app, Arguments& args) {
       "address of the API server leads nowhere until bpfnetd serves it");
   app.add_option("--manifests", o.manifests, "Directory of Kubernetes manifests, watched")
       ->capture_default_str();
+  app.add_option("--source", o.source, "Where the wanted state comes from: --manifests or --etcd")
+      ->check(CLI::IsMember({"files", "etcd"}))
+      ->capture_default_str();
+  app.add_option("--etcd", o.etcd.endpoints,
+                 "Endpoint of etcd, e.g. https://192.0.2.1:2379; repeat for several of one cluster");
+  app.add_option("--etcd-prefix", o.etcd.prefix, "What keys of objects begin with")->capture_default_str();
+  app.add_option("--etcd-ca", o.etcd.ca, "File of authorities that etcd's certificate is checked by");
+  app.add_option("--etcd-cert", o.etcd.certificate, "File of the certificate shown to etcd");
+  app.add_option("--etcd-key", o.etcd.key, "File of its key");
+  app.add_option("--etcd-user", o.etcd.user, "User of etcd, where its auth is on");
+  app.add_option("--etcd-password-file", o.etcd.password_file, "File with the user's password");
   app.add_option("--state-dir", o.state_dir, "Leases, endpoints, numbers and the journal of host changes")
       ->capture_default_str();
   app.add_option("--bpffs", o.bpffs, "Where maps and links are pinned; made a bpffs if it is none")

@@ -99,11 +99,7 @@ class Decoder {
   }
 
   void object(const Value& root, std::string_view kind_name, std::string_view api_version) {
-    for (size_t i = 0; i < kKinds.size(); ++i) {
-      if (kKinds[i].name == kind_name && !is_foreign(api_version)) {
-        return object(root, static_cast<Kind>(i), api_version);
-      }
-    }
+    if (const auto kind = kind_of(kind_name, api_version)) object(root, *kind, api_version);
   }
 
   void object(const Value& root, Kind kind, std::string_view api_version) {
@@ -266,14 +262,34 @@ DecodedText decode_object(const Value& root, Kind kind) {
   return result;
 }
 
-DecodedText decode(std::string_view text, Format format) {
-  DecodedText result;
-  // JSON in a .yaml file is read as JSON: yaml-cpp gets its escapes wrong. A flow map such as {a: b} is not
-  // JSON.
+bool is_namespaced(Kind kind) {
+  return info(kind).namespaced;
+}
+
+std::optional<Kind> kind_of(std::string_view kind, std::string_view api_version) {
+  for (const Kind each : kAllKinds)
+    if (info(each).name == kind && !is_foreign(api_version)) return each;
+  return std::nullopt;
+}
+
+// yaml-cpp gets JSON's escapes wrong. A flow map such as {a: b} is not JSON.
+ParsedText parse(std::string_view text, Format format) {
   const size_t first = text.find_first_not_of(" \t\r\n");
   const bool maybe_json = format == Format::kJson || (first != std::string_view::npos && text[first] == '{');
   ParsedText parsed = maybe_json ? parse_json(text) : parse_yaml(text);
   if (parsed.error && format == Format::kYaml && maybe_json) parsed = parse_yaml(text);
+  return parsed;
+}
+
+DecodedText decode(const Value& root) {
+  DecodedText result;
+  Decoder(result, {}).document(root);
+  return result;
+}
+
+DecodedText decode(std::string_view text, Format format) {
+  DecodedText result;
+  const ParsedText parsed = parse(text, format);
 
   Decoder decoder(result, text);
   for (const Document& document : parsed.documents) decoder.document(*document.root);

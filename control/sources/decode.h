@@ -43,8 +43,13 @@ enum class Format { kYaml, kJson };
 /// apiVersion are not looked at. Nothing for what is left out without a word. Pure; never throws.
 DecodedText decode_object(const Value& root, Kind kind);
 
+/// The trees of `text`. JSON in a YAML file is read as JSON. Pure; never throws.
+ParsedText parse(std::string_view text, Format format);
+
 /// Decodes the manifests of `text` (several documents, List kinds). Pure; never throws. Kinds that are not
 /// read are left out without a word, and so are FQDN slices (S4).
 DecodedText decode(std::string_view text, Format format);
+/// The same for one parsed document, or one item of a list.
+DecodedText decode(const Value& root);
 
 }  // namespace bpfnet::sources

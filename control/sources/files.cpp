@@ -12,7 +12,6 @@
 #include "control/sources/watch.h"
 
 namespace bpfnet::sources {
-namespace {
 
 namespace fs = std::filesystem;
 
@@ -20,8 +19,6 @@ bool is_manifest_name(std::string_view name) {
   if (name.starts_with('.')) return false;
   return name.ends_with(".yaml") || name.ends_with(".yml") || name.ends_with(".json");
 }
-
-}  // namespace
 
 class FileSource::Impl {
  public:

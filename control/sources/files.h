@@ -5,12 +5,16 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "control/sources/source.h"
 
 namespace bpfnet::sources {
+
+/// Is a file of this name, without its directory, read by a FileSource?
+bool is_manifest_name(std::string_view name);
 
 /// Network state from a directory of Kubernetes manifests (*.yaml, *.yml, *.json; not its subdirectories, not
 /// hidden files), watched by inotify. docs/manifests.md says what is read and what a mistake costs.

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <array>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "control/model/objects.h"
 
@@ -17,7 +20,16 @@ enum class Kind {
   kServiceCidr,
   kClusterNetworkPolicy
 };
+inline constexpr std::array kAllKinds = {
+    Kind::kNamespace,     Kind::kNode,          Kind::kPod,         Kind::kService,
+    Kind::kEndpointSlice, Kind::kNetworkPolicy, Kind::kServiceCidr, Kind::kClusterNetworkPolicy};
 std::string_view to_string(Kind kind);
+/// `discovery.k8s.io/v1`: the only one that is read.
+std::string_view api_version(Kind kind);
+bool is_namespaced(Kind kind);
+/// What a manifest with this `kind` and `apiVersion` is; nullopt: nothing that is read here. A wrong version
+/// of the right group is still the kind (decoding refuses it).
+std::optional<Kind> kind_of(std::string_view kind, std::string_view api_version);
 
 /// What a mistake costs.
 enum class Effect {

@@ -64,6 +64,10 @@ class Source {
   /// Everything that is wrong now.
   [[nodiscard]] virtual std::vector<Problem> problems() const = 0;
 
+  /// The number that the place of the objects gives to its state, for those who wrote it and wait for it to
+  /// be here: state() has everything up to it. 0: it gives none.
+  [[nodiscard]] virtual int64_t revision() const { return 0; }
+
   /// Kind by kind, for sources that have connections.
   [[nodiscard]] virtual std::vector<KindStatus> kinds() const { return {}; }
   /// Tells users of the cluster, where the source has a way to. May be said again and again: it tells once.

@@ -26,10 +26,28 @@ Output bpfnetctl(const std::string& arguments) {
 
 TEST(BpfnetctlHelp, IsWhatTheGoldenFileSays) {
   std::string help;
-  for (const char* command :
-       {"", "status", "endpoint", "endpoint list", "service", "service list", "flow", "flow list", "policy",
-        "policy list", "policy show", "policy verdict", "policy diff", "identity", "identity list", "drops",
-        "map", "map list", "map dump"}) {
+  for (const char* command : {"",
+                              "status",
+                              "endpoint",
+                              "endpoint list",
+                              "service",
+                              "service list",
+                              "flow",
+                              "flow list",
+                              "policy",
+                              "policy list",
+                              "policy show",
+                              "policy verdict",
+                              "policy diff",
+                              "identity",
+                              "identity list",
+                              "drops",
+                              "map",
+                              "map list",
+                              "map dump",
+                              "apply",
+                              "get",
+                              "delete"}) {
     const Output output = bpfnetctl(fmt::format("{} --help", command));
     EXPECT_EQ(output.status, 0);
     help += fmt::format("$ bpfnetctl {}{}--help\n{}\n", command, *command ? " " : "", output.text);

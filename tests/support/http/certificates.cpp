@@ -107,11 +107,11 @@ Authority::Authority(const std::string& name) : keys_(std::make_unique<Keys>()) 
 
 Authority::~Authority() = default;
 
-KeyPair Authority::server(const std::vector<std::string>& names) const {
+KeyPair Authority::server(const std::vector<std::string>& names, bool client_too) const {
   std::string all;
   for (const std::string& name : names)
     all += (all.empty() ? "" : ",") + std::string(Address::parse(name) ? "IP:" : "DNS:") + name;
-  return keys_->issue("server", "serverAuth", all);
+  return keys_->issue("server", client_too ? "serverAuth,clientAuth" : "serverAuth", all);
 }
 
 KeyPair Authority::client(const std::string& name) const {

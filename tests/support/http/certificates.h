@@ -18,8 +18,9 @@ class Authority {
   explicit Authority(const std::string& name);
   ~Authority();
   [[nodiscard]] const std::string& certificate() const { return certificate_; }
-  /// For a server reached by these names and addresses.
-  [[nodiscard]] KeyPair server(const std::vector<std::string>& names) const;
+  /// For a server reached by these names and addresses. `client_too`: and for a client, as peers of a cluster
+  /// are.
+  [[nodiscard]] KeyPair server(const std::vector<std::string>& names, bool client_too = false) const;
   /// For a client that is called `name`.
   [[nodiscard]] KeyPair client(const std::string& name) const;
 
