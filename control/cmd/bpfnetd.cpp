@@ -60,8 +60,9 @@ void define(CLI::App& app, Arguments& args) {
                  "Read flags from this file, one a line: node-name=a, uplink=[\"eth0\",\"eth1\"]");
   app.add_option("--node-name", o.node_name,
                  "Name of this node's Node object (default: the host name in lower case)");
-  app.add_option("--source", o.source, "Where the wanted network state comes from")
-      ->check(CLI::IsMember({"files", "kubernetes"}))
+  app.add_option("--source", o.source,
+                 "Where the wanted network state comes from: --manifests, an API server, or --etcd")
+      ->check(CLI::IsMember({"files", "kubernetes", "etcd"}))
       ->capture_default_str();
   app.add_option(
       "--kubeconfig", o.kubeconfig,
@@ -71,9 +72,6 @@ void define(CLI::App& app, Arguments& args) {
       "URL of the API server, instead of what kubeconfig or Pod say: without kube-proxy the service "
       "address of the API server leads nowhere until bpfnetd serves it");
   app.add_option("--manifests", o.manifests, "Directory of Kubernetes manifests, watched")
-      ->capture_default_str();
-  app.add_option("--source", o.source, "Where the wanted state comes from: --manifests or --etcd")
-      ->check(CLI::IsMember({"files", "etcd"}))
       ->capture_default_str();
   app.add_option("--etcd", o.etcd.endpoints,
                  "Endpoint of etcd, e.g. https://192.0.2.1:2379; repeat for several of one cluster");

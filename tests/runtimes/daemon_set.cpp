@@ -30,10 +30,8 @@ std::string agent_config(const Node& node) {
   std::istringstream lines(object("ConfigMap", "bpfnet")["data"]["bpfnetd.conf"].as<std::string>());
   std::string text;
   const std::set<std::string> replaced = {"source", "api-server"};
-  const std::string help = check_run({.argv = {BPFNETD_BINARY, "--help"}});
   for (std::string line; std::getline(lines, line);) {
-    const std::string flag = line.substr(0, line.find('='));
-    if (!replaced.contains(flag) && help.find("--" + flag + " ") != std::string::npos) text += line + "\n";
+    if (!replaced.contains(line.substr(0, line.find('=')))) text += line + "\n";
   }
   return text + fmt::format("manifests=\"{}\"\n", node.dir("manifests"));
 }
