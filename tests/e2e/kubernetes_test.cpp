@@ -121,7 +121,8 @@ TEST_F(Kubernetes, ServerThatIsAwayChangesNothing) {
 // one kind were read.
 TEST_F(Kubernetes, NothingIsWrittenBeforeTheFirstFullState) {
   node(0).stop_agent();
-  std::atomic<bool> held = true;
+  static std::atomic<bool> held;  // a handler may outlive the test
+  held = true;
   server().set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (!held || request.path.find("/endpointslices") == std::string::npos) return false;
     connection.answer(429, test::status_json(429, "TooManyRequests", "not yet"), "Retry-After: 1\r\n");

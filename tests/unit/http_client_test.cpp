@@ -119,9 +119,12 @@ TEST(HttpClient, HeadIsToldBeforeABodyComes) {
   const auto client = client_for();
   std::promise<Outcome> ended;
   client->post([&] {
-    client->send({.url = server.url()},
-                 {.head = [&](const Head& head) { EXPECT_EQ(head.status, 200), told.set_value(); },
-                  .done = [&](const Outcome& outcome) { ended.set_value(outcome); }});
+    client->send({.url = server.url()}, {.head =
+                                             [&](const Head& head) {
+                                               EXPECT_EQ(head.status, 200);
+                                               told.set_value();
+                                             },
+                                         .done = [&](const Outcome& outcome) { ended.set_value(outcome); }});
   });
   EXPECT_EQ(ended.get_future().get().failure, Failure::kNone);
 }

@@ -42,6 +42,22 @@ class SourceTest : public testing::Test {
   /// Requests for this kind so far: `list`, `list 0` (by resourceVersion), `page`, `watch`, `initial`.
   [[nodiscard]] std::vector<std::string> asked(const std::string& plural) const;
 
+  /// Ends source and server before what a fault refers to goes.
+  struct Guard {
+    explicit Guard(SourceTest& owner) : test(owner) {}
+    ~Guard() {
+      test.source_.reset();
+      test.server_.http().stop();
+    }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+    SourceTest& test;
+  };
+  [[nodiscard]] Guard fault(test::ApiServer::Fault what) {
+    server_.set_fault(std::move(what));
+    return Guard(*this);
+  }
+
   test::ApiServer server_;
   std::unique_ptr<KubernetesSource> source_;
 };

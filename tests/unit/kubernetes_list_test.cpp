@@ -158,7 +158,7 @@ TEST_F(SourceTest, MissingKindIsOffAndLookedForAgain) {
   server_.put(
       {{"kind", "ServiceCIDR"}, {"metadata", {{"name", "s"}}}, {"spec", {{"cidrs", {"10.96.0.0/16"}}}}});
   EXPECT_TRUE(until([&] { return !source_->state().service_cidrs.empty(); }));
-  EXPECT_EQ(status("servicecidrs").state, "watched");
+  EXPECT_TRUE(until([&] { return status("servicecidrs").state == "watched"; }));
 }
 
 // A kind that every server has is not off because some proxy says 404, and one with objects is not either.
@@ -171,6 +171,7 @@ TEST_F(SourceTest, NotFoundGivesNothingUp) {
   open(options);
   ASSERT_TRUE(until([&] { return status("services").state.starts_with("waiting: HTTP status 404"); }));
   EXPECT_FALSE(source_->synced());
+  ASSERT_TRUE(until([&] { return source_->state().service_cidrs.size() == 1; }));
   // A proxy that knows nothing, least of all what the server serves.
   server_.set_fault([](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (!request.path.ends_with("/servicecidrs") && request.path != "/apis") return false;
@@ -197,7 +198,7 @@ TEST_F(SourceTest, ListThatExpiresIsBegunOnceMore) {
   for (int i = 0; i < 600; ++i)
     server_.put(service("s" + std::to_string(i), fmt::format("10.96.{}.{}", i / 200, 1 + i % 200)));
   std::atomic<bool> once = true;
-  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (!is_list(request, "services") || request.parameter("continue").empty() || !once.exchange(false))
       return false;
     connection.answer(410, test::status_json(410, "Expired", "The provided continue parameter is too old"));

@@ -64,7 +64,7 @@ TEST_F(RelistTest, ServerThatListsExactlyIsListedAtItsNewest) {
   server_.set_version_match(false);
   change_behind_its_back();
   std::atomic<int> refusals = 1;
-  server_.set_fault([&](const HttpRequest& request, HttpConnection& connection) {
+  const auto guard = fault([&](const HttpRequest& request, HttpConnection& connection) {
     if (!is_list(request, "services") || !request.parameter("resourceVersion").empty() || refusals-- <= 0)
       return false;
     connection.answer(500, test::status_json(500, "InternalError", "etcd is away"));
@@ -80,7 +80,7 @@ TEST_F(RelistTest, ServerThatListsExactlyIsListedAtItsNewest) {
 // K1: said within a stream, as by a server which waits for its own cache first.
 TEST_F(RelistTest, TooLargeVersionWithinAWatch) {
   begin();
-  server_.set_fault([&](const HttpRequest& request, HttpConnection& connection) {
+  const auto guard = fault([&](const HttpRequest& request, HttpConnection& connection) {
     if (!is_watch(request, "services") || !request.parameter("sendInitialEvents").empty()) return false;
     if (std::stoull(request.parameter("resourceVersion")) > 1100) return false;
     connection.start_chunked(200);
@@ -235,7 +235,7 @@ TEST_F(RelistTest, WatchListsThatAreCutAreFollowedByAList) {
 // K7: what one answer refused once is asked for again next time.
 TEST_F(RelistTest, RefusedWatchListIsNotRefusedForEver) {
   std::atomic<int> refusals = 1;
-  server_.set_fault([&](const HttpRequest& request, HttpConnection& connection) {
+  const auto guard = fault([&](const HttpRequest& request, HttpConnection& connection) {
     if (!is_watch(request, "services") || refusals-- <= 0) return false;
     connection.answer(400, test::status_json(400, "BadRequest", "a proxy does not like it"));
     return true;

@@ -69,7 +69,7 @@ TEST_F(TroubleTest, TooManyRequestsWaitsAsLongAsTheServerSays) {
   std::atomic<int> asked_times = 0;
   std::atomic<std::chrono::steady_clock::time_point> first{};
   std::atomic<std::chrono::steady_clock::time_point> second{};
-  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (!is_watch(request, "services")) return false;
     const int count = ++asked_times;
     if (count == 1) first = std::chrono::steady_clock::now();
@@ -116,7 +116,7 @@ TEST_F(TroubleTest, NonsenseFromEveryAnswerIsWaitedOut) {
   options.times.first_wait = 400ms;
   begin(options);
   AskTimes times;
-  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (is_watch(request, "services") || is_list(request, "services")) times.note();
     connection.answer(200, "<html>log in first</html>");
     return true;
@@ -125,38 +125,36 @@ TEST_F(TroubleTest, NonsenseFromEveryAnswerIsWaitedOut) {
   ASSERT_TRUE(until([&] { return times.count() >= 3; }));
   EXPECT_GE(times.shortest(), 800ms);
   EXPECT_THAT(services(), ElementsAre("a"));
-  server_.set_fault({});
 }
 
 // K6: also where another kind got through meanwhile.
-TEST_F(TroubleTest, UnavailableServerIsAskedWhenItSaysSo) {
-  for (const bool by_date : {false, true}) {
-    begin();
-    server_.http().stop();
-    for (const auto& resource : resources())
-      ASSERT_TRUE(until([&] { return status(std::string(resource.plural)).state.starts_with("waiting: "); }));
-    AskTimes times;
-    server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
-      if (!is_watch(request, "services")) {
-        while (times.count() == 0 && connection.open()) connection.wait(-1, 5ms);
-        return false;
-      }
-      times.note();
-      if (times.count() > 1) return false;
-      const auto when = fmt::gmtime(std::time(nullptr) + 4);  // whole seconds: three at least
-      connection.answer(503, test::status_json(503, "ServiceUnavailable", "starting"),
-                        by_date ? fmt::format("Retry-After: {:%a, %d %b %Y %H:%M:%S GMT}\r\n", when)
-                                : "Retry-After: 3\r\n");
-      return true;
-    });
-    server_.http().restart();
-    server_.put(service("b", "10.96.0.2"));
-    ASSERT_TRUE(until_service("b"));
-    EXPECT_GE(times.shortest(), 3s) << by_date;
-    close();
-    server_.set_fault({});
-    server_.remove("Service", "default", "b");
-  }
+class RetryAfter : public TroubleTest, public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(Form, RetryAfter, testing::Bool(),
+                         [](const auto& by_date) { return by_date.param ? "Date" : "Seconds"; });
+
+TEST_P(RetryAfter, UnavailableServerIsAskedWhenItSaysSo) {
+  begin();
+  server_.http().stop();
+  for (const auto& resource : resources())
+    ASSERT_TRUE(until([&] { return status(std::string(resource.plural)).state.starts_with("waiting: "); }));
+  AskTimes times;
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (!is_watch(request, "services")) {
+      while (times.count() == 0 && connection.open()) connection.wait(-1, 5ms);
+      return false;
+    }
+    times.note();
+    if (times.count() > 1) return false;
+    const auto when = fmt::gmtime(std::time(nullptr) + 4);  // whole seconds: three at least
+    connection.answer(503, test::status_json(503, "ServiceUnavailable", "starting"),
+                      GetParam() ? fmt::format("Retry-After: {:%a, %d %b %Y %H:%M:%S GMT}\r\n", when)
+                                 : "Retry-After: 3\r\n");
+    return true;
+  });
+  server_.http().restart();
+  server_.put(service("b", "10.96.0.2"));
+  ASSERT_TRUE(until_service("b"));
+  EXPECT_GE(times.shortest(), 3s);
 }
 
 // Who cannot show who he is does not cut what still works.
@@ -183,7 +181,7 @@ TEST_F(TroubleTest, MissingTokenLeavesWatchesAlone) {
 // K5: a server that closes every watch at once is not asked in a circle.
 TEST_F(TroubleTest, WatchThatIsClosedAtOnceIsAnError) {
   begin();
-  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (!is_watch(request, "services")) return false;
     connection.start_chunked(200);
     connection.end_chunked();

@@ -159,7 +159,7 @@ TEST_F(WriteTest, RefusedConditionIsTriedAgainWithCare) {
   std::vector<std::chrono::steady_clock::time_point> times;
   std::atomic<bool> refuse = true;
   server_.put(unavailable("node-a"));
-  server_.set_fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
     if (request.method != "PATCH" || !refuse) return false;
     connection.answer(500, test::status_json(500, "InternalError", "etcd is away"));
     const std::lock_guard lock(mutex);
@@ -182,7 +182,6 @@ TEST_F(WriteTest, RefusedConditionIsTriedAgainWithCare) {
   }
   refuse = false;
   EXPECT_TRUE(until([&] { return condition(server_.get("Node", "", "node-a"))["status"] == "False"; }));
-  close();
 }
 
 TEST_F(WriteTest, NodesWithoutTheConditionAreLeftAlone) {
