@@ -16,22 +16,26 @@ class Backoff {
   static constexpr Duration kLongest{30'000};
   static constexpr Duration kReset{120'000};
 
-  explicit Backoff(uint64_t seed) : random_(seed) {}
+  /// No server is believed that wants to be left alone for longer than this.
+  static constexpr std::chrono::seconds kLongestAsked{300};
 
-  /// `asked`: by the server's Retry-After; it is not tried sooner.
-  Duration next(Clock::time_point now, std::optional<Duration> asked = {}) {
-    if (!last_ || now - *last_ > kReset + wait_) wait_ = kFirst;
+  explicit Backoff(uint64_t seed, Duration first = kFirst) : random_(seed), first_(first), wait_(first) {}
+
+  /// `asked`: by the server's Retry-After; it is not tried sooner, up to kLongestAsked.
+  Duration next(Clock::time_point now, std::optional<std::chrono::seconds> asked = {}) {
+    if (!last_ || now - *last_ > kReset + wait_) wait_ = first_;
     last_ = now;
     const double stretch = std::uniform_real_distribution<double>(1.0, 2.0)(random_);
     const auto jittered = std::chrono::duration_cast<Duration>(wait_ * stretch);
     wait_ = std::min(wait_ * 2, kLongest);
-    return asked ? std::max(*asked, jittered) : jittered;
+    return asked ? std::max<Duration>(std::min(*asked, kLongestAsked), jittered) : jittered;
   }
 
  private:
   std::mt19937_64 random_;
   std::optional<Clock::time_point> last_;
-  Duration wait_ = kFirst;
+  Duration first_;
+  Duration wait_;
 };
 
 }  // namespace bpfnet::kubernetes

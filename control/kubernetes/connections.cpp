@@ -6,13 +6,21 @@
 #include <random>
 
 namespace bpfnet::kubernetes {
+namespace {
+
+uint64_t seed_of(const KubernetesSource::Options& options) {
+  return options.seed != 0 ? options.seed : std::random_device{}();
+}
+
+}  // namespace
 
 Connections::Connections(http::Client& client, DeliveryQueue& queue, const KubernetesSource::Options& options)
     : client_(client),
       options_(options),
-      events_(client, options.cluster.server, options.node_name, options.events),
-      condition_(client, options.cluster.server, options.node_name) {
-  uint64_t seed = options_.seed != 0 ? options_.seed : std::random_device{}();
+      events_(client, options.cluster.server, options.node_name, options.events,
+              [this](const sources::Notice& notice) { return uid_of(notice); }),
+      condition_(client, options.cluster.server, options.node_name, seed_of(options)) {
+  uint64_t seed = seed_of(options_);
   for (const Resource& resource : resources()) {
     std::function<void(const sources::Value&)> see;
     if (resource.kind == sources::Kind::kNode)
@@ -28,6 +36,12 @@ Connections::Connections(http::Client& client, DeliveryQueue& queue, const Kuber
       for (const auto& each : reflectors_) each->server_is_back();
     };
   }
+}
+
+// Of Nodes kubelet gives the name; who describes one asks for both.
+std::string Connections::uid_of(const sources::Notice& notice) const {
+  if (notice.kind == sources::Kind::kNode) return notice.object.name;
+  return reflectors_.at(static_cast<size_t>(notice.kind))->uid_of(notice.object);
 }
 
 void Connections::start() {
@@ -63,12 +77,14 @@ void Connections::look_at_silence() {
     client_.after(left, [this] { look_at_silence(); });
     return;
   }
-  client_.ask({.url = options_.cluster.server + "/version", .deadline = options_.patience}, 1 << 20,
-              [this](const Result<http::Reply>& reply) {
-                // Any answer is a sign of life. What refuses connections is for the reflectors to see.
-                if (!reply) reconnect("no sign of life: " + reply.error().message);
-                client_.after(options_.silence, [this] { look_at_silence(); });
-              });
+  client_.send({.url = options_.cluster.server + "/version", .deadline = options_.patience},
+               {.head = {}, .data = {}, .done = [this](const http::Outcome& outcome) {
+                  // Any answer is a sign of life. What refuses connections is for the reflectors to see; and
+                  // if we have no token to show, the server is not to blame.
+                  if (outcome.failure != http::Failure::kNone && outcome.failure != http::Failure::kSecret)
+                    reconnect("no sign of life: " + outcome.message);
+                  client_.after(options_.silence, [this] { look_at_silence(); });
+                }});
 }
 
 }  // namespace bpfnet::kubernetes

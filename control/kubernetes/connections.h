@@ -22,6 +22,7 @@ class Connections {
   void look_at_secrets();
   void look_at_silence();
   void reconnect(const std::string& why);
+  [[nodiscard]] std::string uid_of(const sources::Notice& notice) const;
 
   http::Client& client_;
   KubernetesSource::Options options_;

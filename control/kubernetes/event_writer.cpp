@@ -16,6 +16,7 @@ using nlohmann::json;
 
 constexpr size_t kLongestMessage = 1024;  // the server takes no longer ones
 constexpr size_t kLongestAnswer = 1 << 20;
+constexpr size_t kLongestName = 253;
 
 std::string now_text() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
@@ -29,17 +30,23 @@ uint64_t fnv(std::string_view text, uint64_t hash = 0xcbf29ce484222325ULL) {
 
 }  // namespace
 
-EventWriter::EventWriter(http::Client& client, std::string server, std::string node_name, Limits limits)
+EventWriter::EventWriter(http::Client& client, std::string server, std::string node_name, Limits limits,
+                         UidOf uid_of)
     : client_(client),
       server_(std::move(server)),
       node_name_(std::move(node_name)),
       limits_(limits),
+      uid_of_(std::move(uid_of)),
       tokens_(static_cast<double>(limits.burst)) {}
 
-std::string EventWriter::name_of(const sources::Notice& notice) const {
+// An object that is made anew under its old name is another one.
+std::string EventWriter::name_of(const sources::Notice& notice, const std::string& uid) {
   const std::string what =
-      fmt::format("{}\n{}\n{}", sources::to_string(notice.kind), notice.reason, notice.text);
-  return fmt::format("{}.{:016x}", notice.object.name, fnv(what));
+      fmt::format("{}\n{}\n{}\n{}", sources::to_string(notice.kind), uid, notice.reason, notice.text);
+  const std::string end = fmt::format(".{:016x}", fnv(what));
+  std::string begin = notice.object.name.substr(0, kLongestName - end.size());
+  while (begin.ends_with('.') || begin.ends_with('-')) begin.pop_back();  // no label of a name ends so
+  return begin + end;
 }
 
 // Events about objects without a namespace stand in `default`, where kubectl describe looks for them.
@@ -49,7 +56,9 @@ std::string EventWriter::path_of(const sources::Notice& notice) const {
 }
 
 void EventWriter::write(const sources::Notice& notice) {
-  const std::string key = notice.object.ns + "/" + name_of(notice);
+  Event event{.notice = notice, .uid = uid_of_ ? uid_of_(notice) : "", .name = {}};
+  event.name = name_of(notice, event.uid);
+  const std::string key = event.key();
   const auto now = Clock::now();
   if (const auto told = told_.find(key); told != told_.end() && now - told->second.when < limits_.renew)
     return;
@@ -61,7 +70,7 @@ void EventWriter::write(const sources::Notice& notice) {
   if (told_.size() > 4 * limits_.waiting)
     std::erase_if(told_, [&](const auto& entry) { return now - entry.second.when > limits_.renew; });
   told_[key].when = now;
-  waiting_.push_back(notice);
+  waiting_.push_back(std::move(event));
   next();
 }
 
@@ -85,44 +94,45 @@ void EventWriter::next() {
     });
     return;
   }
-  const sources::Notice notice = std::move(waiting_.front());
+  const Event event = std::move(waiting_.front());
   waiting_.pop_front();
-  post(notice);
+  post(event);
 }
 
-void EventWriter::post(const sources::Notice& notice) {
-  const std::string name = name_of(notice);
+void EventWriter::post(const Event& event) {
+  const sources::Notice& notice = event.notice;
   const std::string time = now_text();
   const std::string& ns = notice.object.ns;
   json about = {{"kind", sources::to_string(notice.kind)},
                 {"apiVersion", sources::api_version(notice.kind)},
                 {"name", notice.object.name}};
   if (!ns.empty()) about["namespace"] = ns;
-  const json event = {{"kind", "Event"},
-                      {"apiVersion", "v1"},
-                      {"metadata", {{"name", name}, {"namespace", ns.empty() ? "default" : ns}}},
-                      {"involvedObject", about},
-                      {"type", "Warning"},
-                      {"reason", notice.reason},
-                      {"message", notice.text.substr(0, kLongestMessage)},
-                      {"count", 1},
-                      {"firstTimestamp", time},
-                      {"lastTimestamp", time},
-                      {"source", {{"component", "bpfnet"}, {"host", node_name_}}},
-                      {"reportingComponent", "bpfnet"},
-                      {"reportingInstance", node_name_}};
+  if (!event.uid.empty()) about["uid"] = event.uid;
+  const json object = {{"kind", "Event"},
+                       {"apiVersion", "v1"},
+                       {"metadata", {{"name", event.name}, {"namespace", ns.empty() ? "default" : ns}}},
+                       {"involvedObject", about},
+                       {"type", "Warning"},
+                       {"reason", notice.reason},
+                       {"message", notice.text.substr(0, kLongestMessage)},
+                       {"count", 1},
+                       {"firstTimestamp", time},
+                       {"lastTimestamp", time},
+                       {"source", {{"component", "bpfnet"}, {"host", node_name_}}},
+                       {"reportingComponent", "bpfnet"},
+                       {"reportingInstance", node_name_}};
   client_.ask({.method = "POST",
                .url = path_of(notice),
                .headers = {{"Content-Type", "application/json"}},
-               .body = event.dump(-1, ' ', false, json::error_handler_t::replace),
+               .body = object.dump(-1, ' ', false, json::error_handler_t::replace),
                .deadline = std::chrono::seconds(15)},
-              kLongestAnswer, [this, notice, name](const Result<http::Reply>& reply) {
-                if (reply && reply->head.status == 409) return renew(notice, name);
+              kLongestAnswer, [this, event](const Result<http::Reply>& reply) {
+                if (reply && reply->head.status == 409) return renew(event);
                 if (reply && reply->head.status / 100 == 2) {
                   ++written_;
                 } else {
                   ++given_up_;
-                  told_.erase(notice.object.ns + "/" + name);
+                  told_.erase(event.key());
                 }
                 busy_ = false;
                 next();
@@ -130,11 +140,11 @@ void EventWriter::post(const sources::Notice& notice) {
 }
 
 // It is there: from this node half an hour ago, or from another one a moment ago.
-void EventWriter::renew(const sources::Notice& notice, const std::string& name) {
-  Told& told = told_[notice.object.ns + "/" + name];
+void EventWriter::renew(const Event& event) {
+  Told& told = told_[event.key()];
   const json change = {{"count", ++told.count + 1}, {"lastTimestamp", now_text()}};
   client_.ask({.method = "PATCH",
-               .url = path_of(notice) + "/" + http::encode(name),
+               .url = path_of(event.notice) + "/" + http::encode(event.name),
                .headers = {{"Content-Type", "application/merge-patch+json"}},
                .body = change.dump(),
                .deadline = std::chrono::seconds(15)},

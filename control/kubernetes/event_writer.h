@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -23,7 +24,11 @@ class EventWriter {
     size_t waiting = 1000;  ///< more than these are given up
   };
 
-  EventWriter(http::Client& client, std::string server, std::string node_name, Limits limits);
+  /// metadata.uid of what a notice is about; empty: not known. Who asks for the Events of an object asks by
+  /// this too.
+  using UidOf = std::function<std::string(const sources::Notice&)>;
+
+  EventWriter(http::Client& client, std::string server, std::string node_name, Limits limits, UidOf uid_of);
   void write(const sources::Notice& notice);
   [[nodiscard]] uint64_t written() const { return written_; }
   [[nodiscard]] uint64_t given_up() const { return given_up_; }
@@ -34,10 +39,16 @@ class EventWriter {
     Clock::time_point when;
     uint64_t count = 0;
   };
+  struct Event {
+    sources::Notice notice;
+    std::string uid;
+    std::string name;  ///< the Event's own
+    [[nodiscard]] std::string key() const { return notice.object.ns + "/" + name; }
+  };
   void next();
-  void post(const sources::Notice& notice);
-  void renew(const sources::Notice& notice, const std::string& name);
-  [[nodiscard]] std::string name_of(const sources::Notice& notice) const;
+  void post(const Event& event);
+  void renew(const Event& event);
+  static std::string name_of(const sources::Notice& notice, const std::string& uid);
   [[nodiscard]] std::string path_of(const sources::Notice& notice) const;
   bool take_token();
 
@@ -45,9 +56,10 @@ class EventWriter {
   std::string server_;
   std::string node_name_;
   Limits limits_;
+  UidOf uid_of_;
   double tokens_;
   Clock::time_point refilled_ = Clock::now();
-  std::deque<sources::Notice> waiting_;
+  std::deque<Event> waiting_;
   std::map<std::string, Told> told_;
   bool busy_ = false;
   uint64_t written_ = 0;

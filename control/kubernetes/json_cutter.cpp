@@ -47,6 +47,34 @@ Status FrameCutter::feed(std::string_view bytes, const std::function<bool(std::s
   return ok();
 }
 
+std::string_view member(std::string_view object, std::string_view key) {
+  JsonScanner scanner;
+  std::string_view name;  // the last string at depth 1
+  size_t string = 0;
+  size_t value = 0;  // 0: not found yet
+  for (size_t i = 0; i < object.size(); ++i) {
+    const bool was_string = scanner.in_string();
+    const int before = scanner.depth();
+    scanner.step(object[i]);
+    if (before != 1) continue;
+    if (value != 0) {
+      if (was_string || (object[i] != ',' && object[i] != '}')) continue;
+      size_t end = i;
+      while (value < end && is_space(object[value])) ++value;
+      while (value < end && is_space(object[end - 1])) --end;
+      return object.substr(value, end - value);
+    }
+    if (!was_string && scanner.in_string()) {
+      string = i + 1;
+    } else if (was_string && !scanner.in_string()) {
+      name = object.substr(string, i - string);
+    } else if (!was_string && object[i] == ':' && name == key) {
+      value = i + 1;
+    }
+  }
+  return {};
+}
+
 Status ListCutter::feed(std::string_view bytes, const std::function<bool(std::string_view)>& item) {
   for (const char c : bytes) {
     if (scanner_.depth() == 0 && !is_space(c) && (complete_ || c != '{')) return not_json(c);

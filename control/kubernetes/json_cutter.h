@@ -61,6 +61,10 @@ class FrameCutter {
   std::string pending_;  ///< the beginning of an event
 };
 
+/// The value of `key` in the JSON object `object`, as it is written: strings with their quotes, without space
+/// around it. Empty: there is none. Of JSON that parsers do not take it still finds the parts.
+std::string_view member(std::string_view object, std::string_view key);
+
 /// Cuts the body of a list into its items while it arrives, so that a list of any size needs the memory of
 /// one item: servers answer resourceVersion=0 without pages.
 class ListCutter {

@@ -13,7 +13,6 @@ namespace {
 
 using sources::Value;
 
-constexpr std::chrono::seconds kAgain{10};
 constexpr size_t kLongestAnswer = size_t{8} << 20;
 
 std::string text_at(const Value* map, std::string_view key) {
@@ -23,8 +22,8 @@ std::string text_at(const Value* map, std::string_view key) {
 
 }  // namespace
 
-NodeCondition::NodeCondition(http::Client& client, std::string server, std::string node_name)
-    : client_(client), server_(std::move(server)), node_name_(std::move(node_name)) {}
+NodeCondition::NodeCondition(http::Client& client, std::string server, std::string node_name, uint64_t seed)
+    : client_(client), server_(std::move(server)), node_name_(std::move(node_name)), backoff_(seed) {}
 
 void NodeCondition::saw(const Value& node) {
   const Value* metadata = node.find("metadata");
@@ -43,7 +42,7 @@ void NodeCondition::network_ready() {
 }
 
 void NodeCondition::clear() {
-  if (!ready_ || !unavailable_ || asking_) return;
+  if (!ready_ || !unavailable_ || asking_ || timer_ != 0) return;
   asking_ = true;
   const std::string now = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   const nlohmann::json condition = {
@@ -57,16 +56,22 @@ void NodeCondition::clear() {
                .deadline = std::chrono::seconds(15)},
               kLongestAnswer, [this](const Result<http::Reply>& reply) {
                 asking_ = false;
-                if (reply && reply->head.status / 100 == 2) {
-                  unavailable_ = false;
-                  spdlog::info("node {}: condition NetworkUnavailable is False now", node_name_);
-                  return;
-                }
-                spdlog::warn(
-                    "node {}: condition NetworkUnavailable cannot be cleared: {}", node_name_,
-                    reply ? fmt::format("HTTP status {}", reply->head.status) : reply.error().message);
-                client_.after(kAgain, [this] { clear(); });
+                if (!reply || reply->head.status / 100 != 2) return failed(reply);
+                unavailable_ = false;
+                complaint_.clear();
+                spdlog::info("node {}: condition NetworkUnavailable is False now", node_name_);
               });
+}
+
+void NodeCondition::failed(const Result<http::Reply>& reply) {
+  const std::string why = reply ? fmt::format("HTTP status {}", reply->head.status) : reply.error().message;
+  if (std::exchange(complaint_, why) != why)
+    spdlog::warn("node {}: condition NetworkUnavailable cannot be cleared: {}", node_name_, why);
+  const auto asked = reply ? reply->head.retry_after : std::nullopt;
+  timer_ = client_.after(backoff_.next(Backoff::Clock::now(), asked), [this] {
+    timer_ = 0;
+    clear();
+  });
 }
 
 }  // namespace bpfnet::kubernetes

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "control/http/client.h"
+#include "control/kubernetes/backoff.h"
 #include "control/sources/document.h"
 
 namespace bpfnet::kubernetes {
@@ -11,7 +12,7 @@ namespace bpfnet::kubernetes {
 /// for whoever makes the network. On the client's thread.
 class NodeCondition {
  public:
-  NodeCondition(http::Client& client, std::string server, std::string node_name);
+  NodeCondition(http::Client& client, std::string server, std::string node_name, uint64_t seed);
   /// A Node was read, ours or another.
   void saw(const sources::Value& node);
   /// The datapath of this node stands.
@@ -19,6 +20,7 @@ class NodeCondition {
 
  private:
   void clear();
+  void failed(const Result<http::Reply>& reply);
 
   http::Client& client_;
   std::string server_;
@@ -26,6 +28,9 @@ class NodeCondition {
   bool unavailable_ = false;
   bool ready_ = false;
   bool asking_ = false;
+  http::Client::Id timer_ = 0;  ///< until it is tried again; nothing but this tries it before
+  Backoff backoff_;
+  std::string complaint_;  ///< said last
 };
 
 }  // namespace bpfnet::kubernetes

@@ -1,6 +1,9 @@
 #include "control/kubernetes/object_reader.h"
 
+#include <algorithm>
 #include <charconv>
+
+#include "control/kubernetes/json_cutter.h"
 
 namespace bpfnet::kubernetes {
 namespace {
@@ -41,6 +44,14 @@ bool says_initial_end(const Value& metadata) {
   return annotations && text_at(annotations, "k8s.io/initial-events-end") == "true";
 }
 
+/// The string that is written as `json`; empty if there is anything in it that names do not have.
+std::string plain_text(std::string_view json) {
+  if (json.size() < 2 || json.front() != '"' || json.back() != '"') return {};
+  const std::string_view text = json.substr(1, json.size() - 2);
+  const bool plain = std::ranges::all_of(text, [](char c) { return c > ' ' && c <= '~' && c != '\\'; });
+  return plain ? std::string(text) : std::string();
+}
+
 }  // namespace
 
 ObjectReader::ObjectReader(const Resource& resource, std::string node_name,
@@ -58,6 +69,7 @@ Result<ReadObject> ObjectReader::read_value(const Value& root, bool decode) {
   ReadObject object;
   object.name = {text_at(metadata, "namespace"), text_at(metadata, "name")};
   object.version = text_at(metadata, "resourceVersion");
+  object.uid = read_uid(text_at(metadata, "uid"));
   object.initial_end = says_initial_end(*metadata);
   if (!decode) return object;
   if (object.name.name.empty()) return fail("{}: an object without a name", resource_.plural);
@@ -104,6 +116,33 @@ Result<WatchEvent> ObjectReader::read_event(std::string_view json) {
   if (event.type == WatchEvent::Type::kDeleted && read->name.name.empty())
     return fail("{}: an object without a name", resource_.plural);
   event.object = std::move(*read);
+  return event;
+}
+
+ReadObject ObjectReader::salvage(std::string_view json, const std::string& why) {
+  const std::string_view metadata = member(json, "metadata");
+  ReadObject object;
+  object.name = {plain_text(member(metadata, "namespace")), plain_text(member(metadata, "name"))};
+  object.version = plain_text(member(metadata, "resourceVersion"));
+  object.uid = read_uid(plain_text(member(metadata, "uid")));
+  object.decoded.problems.push_back({.origin = {},
+                                     .object = "",
+                                     .field = "",
+                                     .text = "cannot be read: " + why,
+                                     .effect = sources::Effect::kNotRead});
+  object.decoded.complete = false;
+  return object;
+}
+
+Result<WatchEvent> ObjectReader::salvage_event(std::string_view json, const std::string& why) {
+  using enum WatchEvent::Type;
+  WatchEvent event;
+  event.type = type_of(plain_text(member(json, "type")));
+  const std::string_view object = member(json, "object");
+  const bool change = event.type == kAdded || event.type == kModified || event.type == kDeleted;
+  if (!change || !object.starts_with('{')) return fail("{}", why);
+  event.object = salvage(object, why);
+  if (event.type == kDeleted && event.object.name.name.empty()) return fail("{}", why);
   return event;
 }
 

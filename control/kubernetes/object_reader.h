@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "control/kubernetes/resource.h"
+#include "control/kubernetes/uid.h"
 #include "control/sources/decode.h"
 #include "control/sources/json_tree.h"
 
@@ -16,6 +17,7 @@ namespace bpfnet::kubernetes {
 struct ReadObject {
   model::ObjectName name;
   std::string version;  ///< metadata.resourceVersion
+  Uid uid{};
   sources::DecodedText decoded;
   bool initial_end = false;  ///< a bookmark which says that a WatchList is complete (K7)
 };
@@ -40,6 +42,10 @@ class ObjectReader {
   /// Errors: no JSON, or no object with a name.
   Result<ReadObject> read(std::string_view json);
   Result<WatchEvent> read_event(std::string_view json);
+  /// What read() could not: an object of as much of its name as can be seen, and `why` as its problem.
+  static ReadObject salvage(std::string_view json, const std::string& why);
+  /// Errors: not even what happened is to be seen, and to which object.
+  static Result<WatchEvent> salvage_event(std::string_view json, const std::string& why);
   /// metadata.resourceVersion and metadata.continue of a list without its items.
   struct ListEnd {
     std::string version;

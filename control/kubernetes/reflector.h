@@ -13,9 +13,11 @@
 #include "control/http/client.h"
 #include "control/kubernetes/backoff.h"
 #include "control/kubernetes/delivery.h"
+#include "control/kubernetes/discovery.h"
 #include "control/kubernetes/json_cutter.h"
 #include "control/kubernetes/object_reader.h"
 #include "control/kubernetes/resource.h"
+#include "control/kubernetes/uid.h"
 
 namespace bpfnet::kubernetes {
 
@@ -30,9 +32,10 @@ class Reflector {
   struct Times {
     std::chrono::seconds watch_min{300};  ///< timeoutSeconds is between these (K2)
     std::chrono::seconds watch_max{600};
-    std::chrono::milliseconds initial{60'000};  ///< a WatchList tells nothing for so long: lists instead
+    std::chrono::milliseconds initial{60'000};  ///< a WatchList tells nothing new for so long: lists instead
     std::chrono::milliseconds missing{30'000};  ///< until a kind that is not installed is looked for again
-    std::chrono::seconds stall{30};             ///< a list tells nothing for so long
+    std::chrono::seconds stall{70};  ///< a list tells nothing for so long; servers give up theirs at 60 s
+    std::chrono::milliseconds first_wait{Backoff::kFirst};
   };
   struct Config {
     const Resource& resource;
@@ -50,43 +53,60 @@ class Reflector {
   void start();
   /// What is under way is done again on a new connection: it is not what it was, or nobody answers on it.
   void reconnect();
-  /// The server was reached by somebody: no reason to wait for it any longer.
+  /// The server was reached by somebody: no reason to wait any longer for one that did not answer.
   void server_is_back();
-  /// Called when an answer begins after failures.
+  /// Called when an answer is a proper one after failures.
   std::function<void()> on_reached;
+  /// metadata.uid of an object as it was told last; empty: not known.
+  [[nodiscard]] std::string uid_of(const model::ObjectName& name) const;
 
   [[nodiscard]] const sources::KindStatus& status() const { return status_; }
   /// Of the last sign of life of the server.
   [[nodiscard]] http::Client::Clock::time_point heard() const { return heard_; }
 
  private:
-  enum class Wait : uint8_t { kNone, kUnreached, kAsked };  ///< kAsked: the server wants it so
-  using Names = std::unordered_map<std::string, uint64_t>;  ///< `namespace/name` -> hash of the version
+  struct Known {
+    uint64_t version = 0;  ///< hash of it
+    Uid uid{};
+  };
+  using Names = std::unordered_map<std::string, Known>;  ///< by `namespace/name`
 
   void begin();
   // lists
   void begin_list();
   void send_page(const std::string& more);
-  bool take_item(std::string_view json);
+  void take_item(std::string_view json);
   void end_page(const http::Outcome& outcome);
   void end_list(const std::string& version);
   // watches
   void begin_watch(bool initial);
   bool take_frame(std::string_view json);
+  bool take_bookmark(const ReadObject& bookmark);
+  void watch_works();
   void take_object(ReadObject object);
   void take_gone(const model::ObjectName& name, const std::string& version);
   void end_watch(const http::Outcome& outcome);
   void watch_initial();
   void check_initial();
-  // both
-  void take_head(const http::Head& head);
-  bool keep_error(std::string_view data);
+  // what went wrong
+  static bool is_expired(int code, std::string_view message);
   void fail_with(const http::Outcome& outcome);
   void refused(int status);
+  void expired();
+  void off();
+  void ask_whether_gone(const std::string& why);
+  void ask_discovery(const std::string& path, std::function<void(const std::string&)> take);
+  void take_served(Served served, const std::string& why);
+  void retry(const std::string& why, std::optional<std::chrono::seconds> asked = {});
+  // both
+  void prepare();
+  void take_head(const http::Head& head);
+  bool keep_error(std::string_view data);
+  void reached();
+  bool see(const model::ObjectName& name);
+  void unsee(const model::ObjectName& name);
   void forget_unseen();
   void synced();
-  void retry(std::string why, Wait wait, std::optional<std::chrono::milliseconds> asked = {});
-  void expired();
   void stop_request();
   void wait_for(std::chrono::milliseconds time);
   void tell_status();
@@ -106,21 +126,29 @@ class Reflector {
   http::Client::Id initial_timer_ = 0;
   http::Client::Clock::time_point heard_;
   http::Client::Clock::time_point begun_;
+  http::Client::Clock::time_point progress_;  ///< of a WatchList: it told something of the state
   http::Head head_;
   std::string error_body_;
   std::optional<FrameCutter> frames_;
   std::optional<ListCutter> list_;
-  std::string trouble_;      ///< why the receiver stopped the body
-  bool relist_due_ = false;  ///< the stream said that its history is gone
-  bool initial_ = false;     ///< a WatchList that is not complete
-  bool watch_list_ = true;   ///< the server knows WatchList
-  Wait wait_ = Wait::kNone;
+  std::string trouble_;          ///< why the receiver stopped the body
+  bool expired_ = false;         ///< the stream said that its history is gone
+  bool not_understood_ = false;  ///< the stream shows that it is no WatchList
+  bool relist_due_ = false;      ///< what follows version_ is not to be had, until a list is complete
+  bool initial_ = false;         ///< a WatchList that is not complete
+  bool watch_list_ = true;       ///< the server knows WatchList
+  bool plain_ = false;           ///< this state is read by a list though it may
+  bool was_away_ = false;        ///< failed, and not reached since then
+  bool unreached_ = false;       ///< waits for a server that does not answer
   uint64_t frames_taken_ = 0;
   int errors_in_a_row_ = 0;
+  int watch_lists_failed_ = 0;
+  std::optional<http::Client::Clock::time_point> gone_since_;  ///< the server says that the kind is
 
-  std::string version_;       ///< everything up to here was told; empty: nothing was
-  std::string list_version_;  ///< that a list is asked for
-  int expired_in_a_row_ = 0;  ///< without a watch that worked in between
+  std::string version_;             ///< everything up to here was told; empty: nothing was
+  std::string list_version_ = "0";  ///< that a list is asked for
+  /// Without a watch that worked in between. 1: it is listed from version_, 2: from the newest.
+  int expired_in_a_row_ = 0;
   Names known_;
   std::unordered_set<std::string> seen_;  ///< while a list or a WatchList is read
 };

@@ -154,7 +154,9 @@ class KubernetesSource::Impl {
       told = std::move(delivery.decoded.problems);
       for (sources::Problem& problem : told) {
         problem.origin.source = kOrigin;
-        problem.object = fmt::format("{} {}", sources::to_string(delivery.kind), delivery.name.to_string());
+        problem.object =
+            fmt::format("{} {}", sources::to_string(delivery.kind),
+                        delivery.name.name.empty() ? "without a name" : delivery.name.to_string());
       }
       return;
     }

@@ -42,7 +42,10 @@ inline void check_watch(std::string_view text) {
     ObjectReader reader(resource, "node-a");
     for (const std::string& frame : frames) {
       const auto event = reader.read_event(frame);
-      if (!event) require(!event.error().message.empty());
+      if (!event) {
+        require(!event.error().message.empty());
+        (void)ObjectReader::salvage_event(frame, event.error().message);
+      }
       if (!event || event->type == WatchEvent::Type::kError) continue;
       for (const sources::Decoded& each : event->object.decoded.objects) {
         require(each.kind == resource.kind);
@@ -52,6 +55,7 @@ inline void check_watch(std::string_view text) {
     for (const std::string& item : items) {
       const auto object = reader.read(item);
       if (object) require(!object->name.name.empty());
+      if (!object) require(!ObjectReader::salvage(item, object.error().message).decoded.problems.empty());
     }
     (void)reader.read_list_end(text);
   }

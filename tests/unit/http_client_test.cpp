@@ -10,6 +10,7 @@
 #include "control/http/client.h"
 #include "tests/support/http/http_server.h"
 #include "tests/support/must.h"
+#include "tests/support/temp_directory.h"
 
 namespace bpfnet::http {
 namespace {
@@ -282,7 +283,8 @@ TEST(HttpClient, EndsWithRequestsUnderWay) {
 }
 
 TEST(HttpSecret, IsTrimmedAndNeverEmpty) {
-  const std::filesystem::path path = testing::TempDir() + "bpfnet-secret";
+  const test::TempDirectory directory;
+  const std::filesystem::path path = directory / "secret";
   std::ofstream(path) << "  word\n\n";
   EXPECT_EQ(*Secret{.file = path}.read(), "word");
   std::ofstream(path) << "\n";

@@ -8,6 +8,7 @@
 #include "control/http/client.h"
 #include "tests/support/http/http_server.h"
 #include "tests/support/must.h"
+#include "tests/support/temp_directory.h"
 
 namespace bpfnet::http {
 namespace {
@@ -75,8 +76,7 @@ TEST_F(HttpTls, ClientShowsItsCertificate) {
 
 // K12: the very next request shows the new one, though a connection with the old one is still open.
 TEST_F(HttpTls, ReplacedFilesCountAtOnce) {
-  const std::filesystem::path directory = testing::TempDir() + "bpfnet-http-tls";
-  std::filesystem::create_directories(directory);
+  const test::TempDirectory directory;
   const auto put = [&](const std::string& name, const std::string& text) {
     std::ofstream(directory / "new") << text;
     std::filesystem::rename(directory / "new", directory / name);
@@ -103,7 +103,6 @@ TEST_F(HttpTls, ReplacedFilesCountAtOnce) {
   EXPECT_EQ(test::must(client->fetch({.url = server.url()})).body, "second");
   std::filesystem::remove(directory / "tls.key");
   EXPECT_THAT(client->fetch({.url = server.url()}).error().message, testing::HasSubstr("tls.key"));
-  std::filesystem::remove_all(directory);
 }
 
 }  // namespace

@@ -82,6 +82,17 @@ TEST(ListCutter, EmptyAndMissingItems) {
   EXPECT_FALSE(garbage.feed("nonsense", [](std::string_view) { return true; }));
 }
 
+TEST(Member, IsFoundInWhatParsersRefuse) {
+  EXPECT_EQ(member(R"({"a":1,"b":{"a":2},"c":[{"c":3}] , "d" : "x,}" })", "d"), R"("x,}")");
+  EXPECT_EQ(member(R"({"a":1,"b":{"a":2}})", "b"), R"({"a":2})");
+  EXPECT_EQ(member(R"({"b":{"a":2},"a":"b"})", "a"), R"("b")");
+  EXPECT_EQ(member(R"({"x":"a","a":99999999999999999999999})", "a"), "99999999999999999999999");
+  EXPECT_EQ(member(R"({"x":"a"})", "a"), "");
+  EXPECT_EQ(member(R"({"a":1)", "a"), "") << "it might go on";
+  EXPECT_EQ(member("", "a"), "");
+  EXPECT_EQ(member("[1]", "a"), "");
+}
+
 // K6
 TEST(Backoff, DoublesToItsCapWithJitterAndForgetsAfterTwoMinutes) {
   Backoff backoff(1);
@@ -97,6 +108,7 @@ TEST(Backoff, DoublesToItsCapWithJitterAndForgetsAfterTwoMinutes) {
   now += 30s + 120s + 1ms;
   EXPECT_LE(backoff.next(now), 1600ms);
   EXPECT_GE(backoff.next(now, 20s), 20s) << "Retry-After is honoured";
+  EXPECT_LE(backoff.next(now, 9'999'999'999s), 5min) << "but no year 2099";
   Backoff one(1);
   Backoff other(2);
   EXPECT_NE(one.next(now), other.next(now));

@@ -166,15 +166,28 @@ TEST_F(SourceTest, NotFoundGivesNothingUp) {
   server_.set_missing("Service", true);
   server_.put(
       {{"kind", "ServiceCIDR"}, {"metadata", {{"name", "s"}}}, {"spec", {{"cidrs", {"10.96.0.0/16"}}}}});
-  open();
+  KubernetesSource::Options options = quick();
+  options.times.first_wait = 20ms;
+  open(options);
   ASSERT_TRUE(until([&] { return status("services").state.starts_with("waiting: HTTP status 404"); }));
   EXPECT_FALSE(source_->synced());
   ASSERT_TRUE(until([&] { return source_->state().service_cidrs.size() == 1; }));
-  server_.set_missing("ServiceCIDR", true);
+  // A proxy that knows nothing, least of all what the server serves.
+  server_.set_fault([](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (!request.path.ends_with("/servicecidrs") && request.path != "/apis") return false;
+    connection.answer(404, "404 page not found\n", "Content-Type: text/plain\r\n");
+    return true;
+  });
   server_.end_watches();
   server_.http().drop_connections();
   ASSERT_TRUE(until([&] { return status("servicecidrs").state.starts_with("waiting: HTTP status 404"); }));
+  const auto asked_twice = [&] {
+    const auto all = server_.requests();
+    return std::ranges::count(all, "/apis", &test::HttpRequest::path) >= 3;
+  };
+  ASSERT_TRUE(until(asked_twice));
   EXPECT_EQ(source_->state().service_cidrs.size(), 1u);
+  server_.set_fault({});
   server_.set_missing("Service", false);
   EXPECT_TRUE(until_synced());
 }
@@ -196,6 +209,42 @@ TEST_F(SourceTest, ListThatExpiresIsBegunOnceMore) {
   EXPECT_EQ(services().size(), 600u);
   ASSERT_TRUE(server_.wait_for_watches(8));
   EXPECT_THAT(asked("services"), ElementsAre("initial", "list 0", "page", "list", "page", "watch"));
+}
+
+/// An object that simdjson gives up on.
+nlohmann::json too_deep(const std::string& name) {
+  nlohmann::json object = service(name, "10.96.0.9");
+  nlohmann::json nest = nlohmann::json::array();
+  for (int i = 0; i < 100; ++i) nest = nlohmann::json::array({nest});
+  object["metadata"]["managedFields"] = nest;
+  return object;
+}
+
+// Neither a list nor a watch ends at one object that nobody can read.
+TEST_F(SourceTest, UnreadableObjectKeepsNobodyElseAway) {
+  for (const bool watch_list : {true, false}) {
+    server_.set_watch_list(watch_list);
+    server_.put_all({too_deep("deep"), service("web", "10.96.0.10")});
+    open();
+    ASSERT_TRUE(until_synced());
+    EXPECT_THAT(services(), ElementsAre("web"));
+    EXPECT_THAT(problems(), ElementsAre(testing::AllOf(HasSubstr("Service default/deep"), HasSubstr("deep"),
+                                                       HasSubstr("cannot be read"))));
+    server_.put_all({too_deep("web"), service("more", "10.96.0.11")});
+    ASSERT_TRUE(until([&] { return services() == std::vector<std::string>{"more", "web"}; }));
+    EXPECT_EQ(problems().size(), 2u) << "the last good version of web stays";
+    server_.remove("Service", "default", "deep");
+    server_.put(service("web", "10.96.0.10"));
+    ASSERT_TRUE(until([&] { return problems().empty(); }));
+    EXPECT_EQ(status("services").failures, 0u);
+    server_.remove("Service", "default", "more");
+    close();
+  }
+}
+
+// Servers give up a list of theirs after a minute: whoever asks must not be quicker.
+TEST(ReflectorTimes, ListsAreWaitedForLongerThanServersDo) {
+  EXPECT_GT(Reflector::Times{}.stall, 60s);
 }
 
 }  // namespace

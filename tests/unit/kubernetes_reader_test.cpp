@@ -115,6 +115,36 @@ TEST(ObjectReader, MistakesAreNamed) {
   EXPECT_FALSE(reader.read(R"({"metadata":{"name":"a"},"x":)" + deep + "}"));
 }
 
+// What is too large for a parser still has a name.
+TEST(ObjectReader, UnreadableObjectsKeepTheirNames) {
+  const std::string metadata =
+      R"("metadata":{"name":"web","namespace":"shop","resourceVersion":"7","managedFields":[1e999]})";
+  const std::string object = "{" + metadata + "}";
+  ObjectReader reader(resource_of(Kind::kService), "node-a");
+  ASSERT_FALSE(reader.read(object));
+  const ReadObject saved = ObjectReader::salvage(object, "number");
+  EXPECT_EQ(saved.name, (model::ObjectName{"shop", "web"}));
+  EXPECT_EQ(saved.version, "7");
+  EXPECT_THAT(saved.decoded.problems.at(0).text, HasSubstr("cannot be read: number"));
+  const auto event = ObjectReader::salvage_event(R"({"type":"DELETED","object":)" + object + "}", "number");
+  ASSERT_TRUE(event);
+  EXPECT_EQ(event->type, WatchEvent::Type::kDeleted);
+  EXPECT_EQ(event->object.name.name, "web");
+  EXPECT_FALSE(ObjectReader::salvage_event(R"({"type":"DELETED","object":{}})", "number"));
+  EXPECT_FALSE(ObjectReader::salvage_event(R"({"type":"ADDED"})", "number"));
+  EXPECT_FALSE(ObjectReader::salvage_event("7", "number"));
+  EXPECT_EQ(ObjectReader::salvage(R"({"metadata":{"name":"a\u0000b"}})", "x").name.name, "");
+}
+
+TEST(Uid, IsKeptInSixteenBytes) {
+  const std::string text = "0f8fad5b-d9cb-469f-a165-70867728950e";
+  EXPECT_EQ(to_string(read_uid(text)), text);
+  for (const char* none :
+       {"", "uid-1", "0f8fad5b-d9cb-469f-a165-70867728950", "0f8fad5bxd9cb-469f-a165-70867728950e",
+        "0f8fad5b-d9cb-469f-a165-7086772895-e", "0f8fad5b-d9cb-469f-a165-70867728950g"})
+    EXPECT_EQ(to_string(read_uid(none)), "") << none;
+}
+
 // K3
 TEST(ObjectReader, EventsOfAllTypes) {
   ObjectReader reader(resource_of(Kind::kService), "node-a");

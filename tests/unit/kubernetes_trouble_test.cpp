@@ -1,8 +1,13 @@
 // Servers that are away, slow, dead, rude, or want to know again who one is.
+#include <fmt/chrono.h>
+
+#include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 
 #include "tests/support/http/certificates.h"
+#include "tests/support/temp_directory.h"
 #include "tests/unit/kubernetes_fixture.h"
 
 namespace bpfnet::kubernetes {
@@ -81,6 +86,98 @@ TEST_F(TroubleTest, TooManyRequestsWaitsAsLongAsTheServerSays) {
   EXPECT_THAT(asked("services"), Each("watch"));
 }
 
+/// When services were asked for: watches and lists.
+class AskTimes {
+ public:
+  void note() {
+    const std::lock_guard lock(mutex_);
+    times_.push_back(std::chrono::steady_clock::now());
+  }
+  [[nodiscard]] size_t count() const {
+    const std::lock_guard lock(mutex_);
+    return times_.size();
+  }
+  /// The shortest time from one to the next.
+  [[nodiscard]] std::chrono::steady_clock::duration shortest() const {
+    const std::lock_guard lock(mutex_);
+    auto shortest = std::chrono::steady_clock::duration::max();
+    for (size_t i = 1; i < times_.size(); ++i) shortest = std::min(shortest, times_[i] - times_[i - 1]);
+    return shortest;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::chrono::steady_clock::time_point> times_;
+};
+
+// K6: what answers, but not with what was asked for, does not make the kinds wake each other.
+TEST_F(TroubleTest, NonsenseFromEveryAnswerIsWaitedOut) {
+  KubernetesSource::Options options = quick();
+  options.times.first_wait = 400ms;
+  begin(options);
+  AskTimes times;
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (is_watch(request, "services") || is_list(request, "services")) times.note();
+    connection.answer(200, "<html>log in first</html>");
+    return true;
+  });
+  server_.http().drop_connections();
+  ASSERT_TRUE(until([&] { return times.count() >= 3; }));
+  EXPECT_GE(times.shortest(), 800ms);
+  EXPECT_THAT(services(), ElementsAre("a"));
+}
+
+// K6: also where another kind got through meanwhile.
+class RetryAfter : public TroubleTest, public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(Form, RetryAfter, testing::Bool(),
+                         [](const auto& by_date) { return by_date.param ? "Date" : "Seconds"; });
+
+TEST_P(RetryAfter, UnavailableServerIsAskedWhenItSaysSo) {
+  begin();
+  server_.http().stop();
+  for (const auto& resource : resources())
+    ASSERT_TRUE(until([&] { return status(std::string(resource.plural)).state.starts_with("waiting: "); }));
+  AskTimes times;
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (!is_watch(request, "services")) {
+      while (times.count() == 0 && connection.open()) connection.wait(-1, 5ms);
+      return false;
+    }
+    times.note();
+    if (times.count() > 1) return false;
+    const auto when = fmt::gmtime(std::time(nullptr) + 4);  // whole seconds: three at least
+    connection.answer(503, test::status_json(503, "ServiceUnavailable", "starting"),
+                      GetParam() ? fmt::format("Retry-After: {:%a, %d %b %Y %H:%M:%S GMT}\r\n", when)
+                                 : "Retry-After: 3\r\n");
+    return true;
+  });
+  server_.http().restart();
+  server_.put(service("b", "10.96.0.2"));
+  ASSERT_TRUE(until_service("b"));
+  EXPECT_GE(times.shortest(), 3s);
+}
+
+// Who cannot show who he is does not cut what still works.
+TEST_F(TroubleTest, MissingTokenLeavesWatchesAlone) {
+  std::atomic<bool> there = true;
+  std::atomic<int> looked = 0;
+  KubernetesSource::Options options = quick();
+  options.silence = 50ms;
+  options.cluster.access.authorize = [&]() -> Result<http::Authorization> {
+    if (there) return http::Authorization(http::BearerToken{"t"});
+    ++looked;
+    return fail("token: ENOENT");
+  };
+  begin(options);
+  there = false;
+  ASSERT_TRUE(until([&] { return looked >= 4; }));
+  server_.put(service("b", "10.96.0.2"));
+  ASSERT_TRUE(until_service("b"));
+  EXPECT_EQ(server_.watches(), 8u);
+  EXPECT_EQ(status("services").failures, 0u);
+  close();
+}
+
 // K5: a server that closes every watch at once is not asked in a circle.
 TEST_F(TroubleTest, WatchThatIsClosedAtOnceIsAnError) {
   begin();
@@ -153,7 +250,8 @@ TEST_F(TroubleTest, QuietServerIsLeftAlone) {
 
 // K11
 TEST_F(TroubleTest, ExpiredTokenIsReadAgain) {
-  const std::filesystem::path file = testing::TempDir() + "bpfnet-token";
+  const test::TempDirectory directory;
+  const std::filesystem::path file = directory / "token";
   std::ofstream(file) << "old\n";
   server_.set_tokens({"old"});
   KubernetesSource::Options options = quick();
@@ -166,7 +264,6 @@ TEST_F(TroubleTest, ExpiredTokenIsReadAgain) {
   server_.put(service("b", "10.96.0.2"));
   ASSERT_TRUE(until_service("b"));
   for (const auto& request : server_.requests()) EXPECT_FALSE(is_list(request, "services"));
-  std::filesystem::remove(file);
 }
 
 TEST_F(TroubleTest, ForbiddenSaysWhatToDo) {
@@ -185,8 +282,7 @@ TEST_F(TroubleTest, ForbiddenSaysWhatToDo) {
 // K12: a replaced client certificate counts for watches too.
 TEST(KubernetesTls, ReplacedCertificateRestartsTheWatches) {
   const test::Authority authority("the authority");
-  const std::filesystem::path directory = testing::TempDir() + "bpfnet-kube-tls";
-  std::filesystem::create_directories(directory);
+  const test::TempDirectory directory;
   const auto put = [&](const std::string& who) {
     const test::KeyPair pair = authority.client(who);
     for (const auto& [name, text] : {std::pair{"tls.crt", pair.certificate}, {"tls.key", pair.key}}) {
@@ -215,7 +311,6 @@ TEST(KubernetesTls, ReplacedCertificateRestartsTheWatches) {
     })) << resource.plural;
   }
   source->reset();
-  std::filesystem::remove_all(directory);
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
 // What is written to the server: Events for users, and that this node's network stands.
+#include <mutex>
+
 #include "tests/unit/kubernetes_fixture.h"
 
 namespace bpfnet::kubernetes {
@@ -28,6 +30,45 @@ class WriteTest : public SourceTest {
     }));
   }
 };
+
+// K17: kubectl describe asks for Events of exactly this object, of Nodes by their names.
+TEST_F(WriteTest, EventIsAboutThisVeryObject) {
+  server_.put(service("web", "10.96.0.10"));
+  open();
+  ASSERT_TRUE(until_synced());
+  source_->notify(refused("web"));
+  ASSERT_TRUE(until_events(1));
+  const json first = server_.get("Service", "default", "web")["metadata"]["uid"];
+  EXPECT_EQ(server_.all("Event").at(0)["involvedObject"]["uid"], first);
+  server_.remove("Service", "default", "web");
+  server_.put(service("web", "10.96.0.10"));
+  ASSERT_TRUE(until_current("services"));
+  source_->notify(refused("web"));
+  ASSERT_TRUE(until_events(2)) << "one of that name that is another one";
+  source_->notify(
+      {.kind = sources::Kind::kNode, .object = {"", "node-a"}, .reason = "MapFull", .text = "policies"});
+  ASSERT_TRUE(until_events(3));
+  for (const json& event : server_.all("Event")) {
+    const json& about = event["involvedObject"];
+    if (about["kind"] == "Node") {
+      EXPECT_EQ(about["uid"], "node-a");
+    } else if (about["uid"] != first) {
+      EXPECT_EQ(about["uid"], server_.get("Service", "default", "web")["metadata"]["uid"]);
+    }
+  }
+}
+
+// Names of objects may be as long as those of Events.
+TEST_F(WriteTest, LongNamesAreCut) {
+  open();
+  const std::string name = std::string(100, 'a') + "." + std::string(134, 'b') + "-" + std::string(17, 'c');
+  source_->notify(refused(name));
+  ASSERT_TRUE(until_events(1));
+  const std::string event = server_.all("Event").at(0)["metadata"]["name"];
+  EXPECT_LE(event.size(), 253u);
+  EXPECT_EQ(event.find("-."), std::string::npos);
+  EXPECT_EQ(server_.all("Event").at(0)["involvedObject"]["name"], name);
+}
 
 // K17
 TEST_F(WriteTest, EventSaysWhatIsWrongWithWhichObject) {
@@ -110,6 +151,37 @@ TEST_F(WriteTest, NetworkUnavailableIsClearedWhenThisNodeIsReady) {
   // A cloud that sets it again is told again.
   server_.put(unavailable("node-a"));
   ASSERT_TRUE(until([&] { return condition(server_.get("Node", "", "node-a"))["status"] == "False"; }));
+}
+
+// K6: one question at a time, however often the Node changes meanwhile.
+TEST_F(WriteTest, RefusedConditionIsTriedAgainWithCare) {
+  std::mutex mutex;
+  std::vector<std::chrono::steady_clock::time_point> times;
+  std::atomic<bool> refuse = true;
+  server_.put(unavailable("node-a"));
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (request.method != "PATCH" || !refuse) return false;
+    connection.answer(500, test::status_json(500, "InternalError", "etcd is away"));
+    const std::lock_guard lock(mutex);
+    times.push_back(std::chrono::steady_clock::now());
+    return true;
+  });
+  open();
+  ASSERT_TRUE(until_synced());
+  source_->network_ready();
+  ASSERT_TRUE(until([&] {
+    json changed = unavailable("node-a");
+    changed["metadata"]["annotations"]["changed"] = std::to_string(server_.version());
+    server_.put(changed);
+    const std::lock_guard lock(mutex);
+    return times.size() >= 2;
+  }));
+  {
+    const std::lock_guard lock(mutex);
+    EXPECT_GE(times[1] - times[0], 800ms);
+  }
+  refuse = false;
+  EXPECT_TRUE(until([&] { return condition(server_.get("Node", "", "node-a"))["status"] == "False"; }));
 }
 
 TEST_F(WriteTest, NodesWithoutTheConditionAreLeftAlone) {

@@ -23,6 +23,31 @@ std::string status_json(int code, const std::string& reason, const std::string& 
       .dump();
 }
 
+namespace {
+
+/// What the server checks of a list's options.
+std::optional<std::string> refusal(const HttpRequest& request) {
+  const std::string match = request.parameter("resourceVersionMatch");
+  const std::string version = request.parameter("resourceVersion");
+  if (match.empty()) return {};
+  const std::string forbidden = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden ";
+  if (version.empty()) return forbidden + "unless resourceVersion is provided";
+  if (!request.parameter("continue").empty()) return forbidden + "when continue is provided";
+  if (match != "NotOlderThan" && match != "Exact") return "resourceVersionMatch: Unsupported value: " + match;
+  if (match == "Exact" && version == "0") return forbidden + "\"Exact\" for resourceVersion 0";
+  return {};
+}
+
+/// A limit without a match means the state at exactly that version, as it did before there was a match.
+bool is_exact(const HttpRequest& request, bool knows_match) {
+  const std::string version = request.parameter("resourceVersion");
+  const std::string match = knows_match ? request.parameter("resourceVersionMatch") : "";
+  if (version.empty() || version == "0") return false;
+  return match == "Exact" || (match.empty() && !request.parameter("limit").empty());
+}
+
+}  // namespace
+
 ApiServer::ApiServer(Options options)
     : http_(std::make_unique<HttpServer>(
           HttpServer::Options{
@@ -114,6 +139,16 @@ void ApiServer::compact() {
   pages_.clear();
 }
 
+void ApiServer::restart_cache() {
+  const std::lock_guard lock(mutex_);
+  store_.restart_cache();
+}
+
+void ApiServer::set_version_match(bool on) {
+  const std::lock_guard lock(mutex_);
+  version_match_ = on;
+}
+
 void ApiServer::skip_versions(uint64_t count) {
   const std::lock_guard lock(mutex_);
   store_.skip_versions(count);
@@ -175,6 +210,7 @@ void ApiServer::handle(const HttpRequest& request, HttpConnection& connection) {
   if (stay_silent(connection)) return;
   if (fault && fault(request, connection)) return;
   if (!allowed) return connection.answer(401, status_json(401, "Unauthorized", "Unauthorized"));
+  if (const auto found = discovery(request.path)) return connection.answer(200, *found);
   if (!known) return connection.answer(404, "404 page not found\n", "Content-Type: text/plain\r\n");
   if (request.method == "POST") return create(request, connection, *target);
   if (request.method == "PATCH") return patch(request, connection, *target);
@@ -211,6 +247,7 @@ void ApiServer::get_one(HttpConnection& connection, const Target& target) {
 void ApiServer::list(const HttpRequest& request, HttpConnection& connection, const Target& target) {
   const auto wanted = selectors(request, target);
   if (!wanted) return connection.answer(400, status_json(400, "BadRequest", "unable to parse a selector"));
+  if (const auto why = refusal(request)) return connection.answer(422, status_json(422, "Invalid", *why));
   Page page;
   {
     const std::lock_guard lock(mutex_);
@@ -223,10 +260,13 @@ void ApiServer::list(const HttpRequest& request, HttpConnection& connection, con
       page = std::move(found.mapped());
     } else if (!version.empty() && std::stoull(version) > store_.version()) {
       return connection.answer(504, status_json(504, "Timeout", "Too large resource version: " + version));
+    } else if (const bool exact = is_exact(request, version_match_);
+               exact && store_.compacted(std::stoull(version))) {
+      return connection.answer(410, status_json(410, "Expired", "The resourceVersion is too old"));
     } else {
-      for (ObjectPtr& each : store_.all(*target.resource))
+      page.version = exact ? std::stoull(version) : store_.version();
+      for (ObjectPtr& each : exact ? store_.at(*target.resource, page.version) : store_.all(*target.resource))
         if (wanted->matches(each.get())) page.rest.push_back(std::move(each));
-      page.version = store_.version();
     }
   }
   const std::string limit_text = request.parameter("limit");

@@ -64,6 +64,11 @@ class ApiServer {
   void set_tokens(const std::set<std::string>& tokens);
   /// Forgets the history: older versions get 410, watches by an ERROR event.
   void compact();
+  /// A server that starts anew on the old history: watches begin now, older versions get 410 for them; lists
+  /// of exactly an old version still succeed. Connections are the test's to drop.
+  void restart_cache();
+  /// As servers before 1.19, which do not know resourceVersionMatch.
+  void set_version_match(bool on);
   void skip_versions(uint64_t count);
 
   // What it does now.
@@ -95,6 +100,7 @@ class ApiServer {
   bool stay_silent(HttpConnection& connection);
   void list(const HttpRequest& request, HttpConnection& connection, const Target& target);
   void watch(const HttpRequest& request, HttpConnection& connection, const Target& target);
+  [[nodiscard]] std::optional<std::string> discovery(const std::string& path) const;
   void get_one(HttpConnection& connection, const Target& target);
   void create(const HttpRequest& request, HttpConnection& connection, const Target& target);
   void patch(const HttpRequest& request, HttpConnection& connection, const Target& target);
@@ -119,6 +125,7 @@ class ApiServer {
   std::set<std::string> missing_;
   std::set<std::string> tokens_;
   bool watch_list_ = true;
+  bool version_match_ = true;
   size_t chunk_size_ = 0;
   bool silent_ = false;
   Fault fault_;

@@ -18,6 +18,11 @@ std::string text_at(const json& object, const std::string& pointer) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+/// An object that is made anew is another one.
+std::string uid_of(uint64_t created) {
+  return fmt::format("0f8fad5b-d9cb-469f-a165-{:012x}", created);
+}
+
 }  // namespace
 
 std::string StoredObject::with_kind() const {
@@ -39,7 +44,7 @@ uint64_t ObjectStore::put(json object) {
   stored->version = ++version_;
   metadata["resourceVersion"] = std::to_string(stored->version);
   ObjectPtr& place = objects_[resource][{stored->ns, stored->name}];
-  metadata["uid"] = fmt::format("uid-{}-{}-{}", resource->plural, stored->ns, stored->name);
+  metadata["uid"] = place ? json::parse(place->text).at("metadata").at("uid") : json(uid_of(stored->version));
   metadata.emplace("creationTimestamp", "2026-01-31T12:00:00Z");
   if (const auto labels = metadata.find("labels"); labels != metadata.end() && labels->is_object())
     for (const auto& [key, value] : labels->items())
@@ -78,6 +83,22 @@ std::vector<ObjectPtr> ObjectStore::all(const Resource& resource) const {
   std::vector<ObjectPtr> list;
   if (const auto objects = objects_.find(&resource); objects != objects_.end())
     for (const auto& [key, object] : objects->second) list.push_back(object);
+  return list;
+}
+
+std::vector<ObjectPtr> ObjectStore::at(const Resource& resource, uint64_t version) const {
+  std::map<Key, ObjectPtr> objects;
+  for (const ObjectPtr& each : all(resource)) objects[{each->ns, each->name}] = each;
+  if (const auto events = events_.find(&resource); events != events_.end()) {
+    for (auto event = events->second.rbegin(); event != events->second.rend() && event->version > version;
+         ++event) {
+      const ObjectPtr& either = event->after ? event->after : event->before;
+      objects[{either->ns, either->name}] = event->before;
+    }
+  }
+  std::vector<ObjectPtr> list;
+  for (const auto& [key, object] : objects)
+    if (object) list.push_back(object);
   return list;
 }
 

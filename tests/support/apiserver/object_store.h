@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -55,7 +56,13 @@ class ObjectStore {
     events_.clear();
     oldest_ = version_;
   }
-  [[nodiscard]] bool forgotten(uint64_t version) const { return version < oldest_; }
+  /// As a server does that starts: it can watch from now on only, though the history is still there.
+  void restart_cache() { watched_from_ = version_; }
+  /// Of watches; lists at a version need the history alone.
+  [[nodiscard]] bool forgotten(uint64_t version) const { return version < std::max(oldest_, watched_from_); }
+  [[nodiscard]] bool compacted(uint64_t version) const { return version < oldest_; }
+  /// The objects as they were at `version`, which is not compacted.
+  [[nodiscard]] std::vector<ObjectPtr> at(const Resource& resource, uint64_t version) const;
   /// Lets the versions jump, as in a cluster where other things change too.
   void skip_versions(uint64_t count) { version_ += count; }
 
@@ -65,6 +72,7 @@ class ObjectStore {
   std::map<const Resource*, std::deque<StoredEvent>> events_;
   uint64_t version_ = 1000;
   uint64_t oldest_ = 0;
+  uint64_t watched_from_ = 0;
 };
 
 }  // namespace bpfnet::test
