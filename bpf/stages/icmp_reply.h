@@ -63,7 +63,7 @@ static __always_inline void reply_type(const struct packet *pkt, struct icmp_hea
  * the sender's stack is sure to have a route for, and so does whatever the host's stack asked for. */
 static __always_inline bool reply_source(const struct packet *pkt, struct addr *from)
 {
-	__u32 ifindex = pkt->hook == HOOK_from_pod ? config.host_ifindex : config.primary_uplink;
+	__u32 ifindex = pkt->hook == HOOK_from_pod ? config.host_ifindex : primary_uplink_find();
 	struct interface *interface;
 
 	*from = pkt->key.daddr;

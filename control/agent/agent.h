@@ -87,8 +87,13 @@ class Agent : public cni::EndpointHooks {
   Status open_state();
   Status open_datapath();
   Status attach_node();
-  /// A device that was an uplink of an earlier start and is none of this one.
+  /// A device that was an uplink of an earlier start and is none of this one: once, as soon as it can be
+  /// said.
   void detach_former_uplinks();
+  /// What follows from the first uplink: who speaks for the node, MTUs.
+  void follow_uplinks();
+  /// Of pods whose configuration names none.
+  [[nodiscard]] uint32_t pod_mtu() const;
   Status recover();
   Status start_sockets();
   Status serve();
@@ -113,7 +118,8 @@ class Agent : public cni::EndpointHooks {
   bool refresh_links();
   void refresh_routes();
   void update_pools();
-  /// Writes the CNI configuration when pods can be served, and again when somebody took it away.
+  /// Writes the CNI configuration when pods can be served, and again when somebody took it away; then tells
+  /// the source that the network is there.
   void offer_network();
   /// What must be compiled anew.
   struct Dirty {
@@ -183,7 +189,9 @@ class Agent : public cni::EndpointHooks {
   Policies policies_{compile::PolicyNumbers{}};
   PolicyNumbersSaver policy_saver_;
 
+  bool former_uplinks_ = true;  ///< may still have programs
   bool ready_ = false;
+  bool told_network_ready_ = false;
   uint64_t generation_ = 0;
   uint64_t syncs_ = 0;
   uint64_t last_sync_us_ = 0;

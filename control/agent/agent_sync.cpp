@@ -133,7 +133,7 @@ void Agent::apply_source_changes() {
   } else {
     dirty = everything();
   }
-  if (!changes.nodes.empty()) {
+  if (!changes.nodes.empty() || !ready_) {
     refresh_links();
     update_pools();
   }
@@ -142,8 +142,11 @@ void Agent::apply_source_changes() {
     tell_synced(dirty, {});
     return;
   }
+  const bool first = !ready_;
   sync(dirty);
-  if (!changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty()) refresh_routes();
+  if (first || !changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty())
+    refresh_routes();
+  detach_former_uplinks();
   offer_network();
 }
 
@@ -159,6 +162,7 @@ void Agent::on_netlink() {
 void Agent::look_at_links() {
   const auto addresses = links_.own_addresses();
   const bool changed = refresh_links();
+  detach_former_uplinks();
   forget_vanished();
   refresh_routes();
   const bool moved = addresses != links_.own_addresses();
@@ -204,6 +208,7 @@ bool Agent::refresh_links() {
     uplink_problems_.push_back(
         "no uplink: no default route and no device holds the Node's address; pods reach "
         "this node only (name one with --uplink)");
+  follow_uplinks();
   addresses_ = node_addresses(links_, uplinks_, own_node());
   return own_before != links_.own_addresses() || !same_records(before, interfaces());
 }
@@ -284,7 +289,6 @@ void Agent::note_sync(EventLoop::Clock::time_point begin, uint64_t writes_before
   ready_ = true;
   first_sync_us_ = last_sync_us_;
   spdlog::info("ready");
-  source_->network_ready();
   spdlog::default_logger()->flush();
   arm_resync();
 }

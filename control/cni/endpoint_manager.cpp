@@ -95,6 +95,7 @@ std::string_view to_string(AddStep step) {
 EndpointManager::EndpointManager(Options options, Fd own_netns, ipam::Store& store,
                                  ipam::Allocator& allocator, EndpointHooks& hooks)
     : options_(std::move(options)),
+      default_mtu_(options_.default_mtu),
       own_netns_(std::move(own_netns)),
       store_(store),
       allocator_(allocator),
@@ -119,7 +120,7 @@ CniResult<AddReply> EndpointManager::add(const AddRequest& request) {
   if (auto cleared = clear_leftovers(request.key); !cleared) return forward_error(cleared);
   if (auto absent = refuse_existing(netns->get(), request.key.ifname); !absent) return forward_error(absent);
 
-  EndpointRecord record = new_record(request, options_.default_mtu);
+  EndpointRecord record = new_record(request, default_mtu_);
   if (auto claimed = claim(record); !claimed) return forward_error(claimed);
   auto built = build(request, record, netns->get());
   if (built) return AddReply{record.index, result_of(record, routes_of(request, record))};

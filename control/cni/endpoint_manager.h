@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -68,6 +69,9 @@ class EndpointManager {
   static Result<std::unique_ptr<EndpointManager>> open(Options options, ipam::Store& store,
                                                        ipam::Allocator& allocator, EndpointHooks& hooks);
 
+  /// Of pods to come whose configuration names none.
+  void set_default_mtu(uint32_t mtu) { default_mtu_ = mtu; }
+
   CniResult<AddReply> add(const AddRequest& request);
   /// Success also when there is nothing to delete (C11).
   CniResult<void> del(const DeleteRequest& request);
@@ -107,6 +111,7 @@ class EndpointManager {
   Status remove_key(const AttachmentKey& key);
 
   Options options_;
+  std::atomic<uint32_t> default_mtu_;
   Fd own_netns_;
   ipam::Store& store_;
   ipam::Allocator& allocator_;
