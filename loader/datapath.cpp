@@ -290,6 +290,14 @@ const std::string& Datapath::no_defragmenter() const {
 const std::vector<std::string>& Datapath::warnings() const {
   return state_->warnings;
 }
+Status Datapath::set_primary_uplink(uint32_t ifindex) {
+  if (state_->config.primary_uplink == ifindex) return ok();
+  datapath_config config = state_->config;
+  config.primary_uplink = ifindex;
+  BPFNET_TRY(state_->maps.node_config.put(0, config));
+  state_->config = config;
+  return ok();
+}
 int Datapath::program_fd(std::string_view name) const {
   return state_->program_fd(std::string(name));
 }

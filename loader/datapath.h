@@ -56,7 +56,7 @@ datapath_config default_config();
 struct DatapathOptions {
   std::string pin_dir;  ///< on a bpffs; made a bpffs when it is on none
   /// Timeouts are seconds here, ticks in what is loaded. layout_version, tick_shift, tick_ns are set by
-  /// open(); hash_seed 0: random, and kept over adoption.
+  /// open(); hash_seed 0: random, and kept over adoption; so is primary_uplink where it is 0.
   datapath_config config = default_config();
   DatapathSizes sizes;
   TcMechanism tc = TcMechanism::kAuto;
@@ -121,6 +121,8 @@ class Datapath {
   /// Removes link pins of devices that are gone, e.g. of pods deleted with their netns. Gives their names.
   Result<std::vector<std::string>> remove_stale();
   [[nodiscard]] Result<std::vector<Attachment>> attachments() const;
+  /// From now on this device speaks for the node, see datapath_config.
+  Status set_primary_uplink(uint32_t ifindex);
   /// The descriptor of a loaded program, for BPF_PROG_TEST_RUN; owned by the datapath. -1: no such program.
   [[nodiscard]] int program_fd(std::string_view name) const;
 

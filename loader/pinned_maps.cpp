@@ -67,8 +67,9 @@ Status keep_config(const std::string& map_dir, datapath_config& config) {
   if (!fd) return pass(fd);
   datapath_config before{};
   const uint32_t index = 0;
-  if (*fd && bpf_map_lookup_elem(fd->get(), &index, &before) == 0 && before.hash_seed != 0)
-    config.hash_seed = before.hash_seed;
+  if (!*fd || bpf_map_lookup_elem(fd->get(), &index, &before) != 0 || before.hash_seed == 0) return ok();
+  config.hash_seed = before.hash_seed;
+  if (config.primary_uplink == 0) config.primary_uplink = before.primary_uplink;
   return ok();
 }
 

@@ -164,7 +164,9 @@ std::vector<std::string> flow_flag_labels(uint32_t flags) {
 }
 
 std::vector<std::string> endpoint_flag_labels(uint32_t flags) {
-  return bits_of({{ENDPOINT_REJECTS, "rejects"}, {ENDPOINT_AUDITED, "audited"}}, flags);
+  return bits_of(
+      {{ENDPOINT_REJECTS, "rejects"}, {ENDPOINT_AUDITED, "audited"}, {ENDPOINT_UNSETTLED, "unsettled"}},
+      flags);
 }
 
 std::vector<std::string> event_flag_labels(uint32_t flags) {

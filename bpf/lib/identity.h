@@ -37,6 +37,16 @@ static __always_inline struct flow *flow_find(const struct flow_key *tuple)
 	return bpf_map_lookup_elem(&flows, &key);
 }
 
+/* Which uplink speaks for the node is known late, or changes: rodata does not tell. 0: none. */
+static __always_inline __u32 primary_uplink_find(void)
+{
+	struct datapath_config *now;
+	__u32 zero = 0;
+
+	now = bpf_map_lookup_elem(&node_config, &zero);
+	return now ? now->primary_uplink : 0;
+}
+
 static __always_inline struct endpoint *endpoint_find(__u16 index)
 {
 	__u32 i = index;

@@ -126,7 +126,7 @@ static __always_inline __u32 fragment_origin(const struct packet *pkt)
 	struct endpoint *endpoint;
 	struct fragment_key key;
 	struct fragment *source;
-	__u32 ifindex = config.primary_uplink;
+	__u32 ifindex = primary_uplink_find();
 	struct party party;
 
 	fragment_key_of_source(&key, pkt);

@@ -63,7 +63,7 @@ static __always_inline void reply_type(const struct packet *pkt, struct icmp_hea
  * the sender's stack is sure to have a route for, and so does whatever the host's stack asked for. */
 static __always_inline bool reply_source(const struct packet *pkt, struct addr *from)
 {
-	__u32 ifindex = pkt->hook == HOOK_from_uplink ? config.primary_uplink : config.host_ifindex;
+	__u32 ifindex = pkt->hook == HOOK_from_uplink ? primary_uplink_find() : config.host_ifindex;
 	struct interface *interface;
 
 	*from = pkt->key.daddr;

@@ -19,8 +19,6 @@
 namespace bpfnet::agent {
 namespace {
 
-constexpr uint32_t kDefaultMtu = 1500;
-
 Status enter_netns(const std::string& path) {
   if (path.empty()) return ok();
   auto netns = loader::open_netns(path);
@@ -108,10 +106,7 @@ Status Agent::open_datapath() {
   if (!uplinks) return pass(uplinks);
   uplinks_ = std::move(*uplinks);
 
-  uint32_t mtu = kDefaultMtu;
-  for (const int uplink : uplinks_)
-    if (const loader::Link* link = links_.find(uplink)) mtu = std::max(mtu, link->mtu);
-  auto device = ensure_host_device(*netlink_, *store_, mtu);
+  auto device = ensure_host_device(*netlink_, *store_, links_.largest_mtu(uplinks_));
   if (!device) return pass(device);
   host_device_ = *device;
 
@@ -179,12 +174,17 @@ Status Agent::attach_node() {
 void Agent::detach_former_uplinks() {
   // Which devices are uplinks cannot be said while the default route is away or the Node is not read yet:
   // what carries traffic goes on (S60).
-  if (!uplink_problems_.empty() || (options_.uplinks.empty() && !source_->synced())) return;
-  const auto attachments = datapath_->attachments();
+  if (!former_uplinks_ || !uplink_problems_.empty() || (options_.uplinks.empty() && !source_->synced()))
+    return;
+  const auto attachments = [this] {
+    const std::lock_guard lock(datapath_mutex_);
+    return datapath_->attachments();
+  }();
   if (!attachments) {
     spdlog::warn("{}", attachments.error().message);
     return;
   }
+  former_uplinks_ = false;
   std::map<int, std::string> former;
   for (const loader::Attachment& attachment : *attachments)
     if (attachment.hook.ends_with("_uplink") && !attached_uplinks_.contains(attachment.ifindex))
@@ -252,6 +252,21 @@ Status Agent::run() {
   server_->stop();
   worker_.stop();
   return done;
+}
+
+void Agent::follow_uplinks() {
+  // None for a moment: what was said of the last ones holds.
+  const auto largest = links_.largest_mtu(uplinks_);
+  if (!largest) return;
+  const auto note = [this](const Status& done) {
+    if (done) return;
+    uplink_problems_.push_back(done.error().message);
+    spdlog::error("{}", done.error().message);
+  };
+  note(datapath_->set_primary_uplink(static_cast<uint32_t>(uplinks_.front())));
+  for (const int device : {host_device_.router_ifindex, host_device_.host_ifindex})
+    if (const loader::Link* link = links_.find(device); link && link->mtu != *largest)
+      note(netlink_->set_mtu(device, *largest));
 }
 
 Result<std::vector<int>> Agent::find_uplinks() {

@@ -102,8 +102,11 @@ class Agent : public cni::EndpointHooks {
   Status open_state();
   Status open_datapath();
   Status attach_node();
-  /// A device that was an uplink of an earlier start and is none of this one.
+  /// A device that was an uplink of an earlier start and is none of this one: once, as soon as it can be
+  /// said.
   void detach_former_uplinks();
+  /// What follows from the uplinks: who speaks for the node, the MTU of the host device.
+  void follow_uplinks();
   Status recover();
   Status start_sockets();
   Status serve();
@@ -134,7 +137,8 @@ class Agent : public cni::EndpointHooks {
   void refresh_mtu();
   [[nodiscard]] std::string routing_text() const;
   void update_pools();
-  /// Writes the CNI configuration when pods can be served, and again when somebody took it away.
+  /// Writes the CNI configuration when pods can be served, and again when somebody took it away; then tells
+  /// the source that the network is there.
   void offer_network();
   /// What must be compiled anew.
   struct Dirty {
@@ -207,7 +211,9 @@ class Agent : public cni::EndpointHooks {
   PolicyNumbersSaver policy_saver_;
 
   Progress progress_;  ///< of the source into the maps
+  bool former_uplinks_ = true;  ///< may still have programs
   bool ready_ = false;
+  bool told_network_ready_ = false;
   uint64_t generation_ = 0;
   uint64_t syncs_ = 0;
   uint64_t last_sync_us_ = 0;

@@ -69,7 +69,8 @@ Status Agent::start_health() {
        .metrics_address = options_.metrics_address,
        .version = BPFNET_VERSION,
        .configz = configz(options_),
-       .ask_loop = [this](std::function<void()> answer) { loop_->post(std::move(answer)); }},
+       .ask_loop = [this](std::function<void()> answer) { loop_->post(std::move(answer)); },
+       .eligible = publisher_->has_served()},
       std::move(*maps));
   if (!monitor) return pass(monitor);
   health_ = std::move(*monitor);
@@ -112,6 +113,9 @@ void Agent::tell_source() {
                      .relists = kind.relists,
                      .failures = kind.failures});
   if (!kinds.empty()) health_->set_source(std::move(kinds));
+  // The own Node may be read long before all the rest.
+  if (!ready_ && publisher_->has_served() && own_node() != nullptr)
+    health_->set_eligible(health::node_eligible(source_->state().nodes, options_.node_name));
 }
 
 void Agent::tell_problems() {

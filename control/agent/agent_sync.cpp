@@ -17,7 +17,6 @@ constexpr int kResyncTimer = 3;
 constexpr std::chrono::minutes kResyncInterval{5};
 /// A full map may refuse thousands of objects at once.
 constexpr size_t kProblemsLogged = 10;
-constexpr uint32_t kDefaultMtu = 1500;
 constexpr uint32_t kMaxMtu = 65535;
 
 bool same_records(const std::map<uint32_t, interface>& a, const std::map<uint32_t, interface>& b) {
@@ -161,7 +160,7 @@ void Agent::apply_source_changes() {
   } else {
     dirty = everything();
   }
-  if (!changes.nodes.empty()) {
+  if (!changes.nodes.empty() || !ready_) {
     refresh_links();
     update_pools();
   }
@@ -170,8 +169,11 @@ void Agent::apply_source_changes() {
     tell_synced(dirty, {});
     return;
   }
+  const bool first = !ready_;
   sync(dirty);
-  if (!changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty()) refresh_routes();
+  if (first || !changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty())
+    refresh_routes();
+  detach_former_uplinks();
   offer_network();
 }
 
@@ -187,6 +189,7 @@ void Agent::on_netlink() {
 void Agent::look_at_links() {
   const auto addresses = links_.own_addresses();
   const bool changed = refresh_links();
+  detach_former_uplinks();
   forget_vanished();
   refresh_routes();
   const bool moved = addresses != links_.own_addresses();
@@ -232,6 +235,7 @@ bool Agent::refresh_links() {
     uplink_problems_.push_back(
         "no uplink: no default route and no device holds the Node's address; pods reach "
         "this node only (name one with --uplink)");
+  follow_uplinks();
   addresses_ = node_addresses(links_, uplinks_, own_node());
   refresh_mtu();
   return own_before != links_.own_addresses() || !same_records(before, interfaces());
@@ -361,7 +365,6 @@ void Agent::note_sync(EventLoop::Clock::time_point begin, uint64_t writes_before
   ready_ = true;
   first_sync_us_ = last_sync_us_;
   spdlog::info("ready");
-  source_->network_ready();
   spdlog::default_logger()->flush();
   arm_resync();
 }

@@ -58,9 +58,11 @@ Status prepare(const Options& options) {
 }
 
 void Agent::offer_network() {
-  if (options_.cni_conf.empty() || !ready_) return;
+  if (!ready_) return;
   std::string problem;
-  if (pod_cidrs().empty()) {
+  if (options_.cni_conf.empty()) {
+    // The configuration is somebody else's, and the addresses may be another plugin's.
+  } else if (pod_cidrs().empty()) {
     // They may come with the Node object, later.
     problem = fmt::format(
         "CNI configuration: {} is not written: Node {} has no podCIDRs, and --pod-cidr is not said",
@@ -70,6 +72,9 @@ void Agent::offer_network() {
   }
   if (!problem.empty() && problem != told_offer_problem_) spdlog::warn("{}", problem);
   told_offer_problem_ = problem;
+  if (!problem.empty() || told_network_ready_) return;
+  told_network_ready_ = true;
+  source_->network_ready();
 }
 
 }  // namespace bpfnet::agent

@@ -58,14 +58,18 @@ Status check_pair(const loader::Link& host, const loader::Link& router) {
 
 }  // namespace
 
-Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& store, uint32_t mtu) {
+Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& store,
+                                      std::optional<uint32_t> mtu) {
   BPFNET_TRY(store.add_journal({.kind = "device", .object = kHostDevice, .before = "", .after = "veth"}));
   auto host = netlink.link(kHostDevice);
   if (!host) return pass(host);
   if (!*host) {
     const Mac mac = Mac::random();
-    auto made = netlink.create_veth(
-        {.name = kHostDevice, .peer_name = kRouterDevice, .mac = mac, .peer_mac = mac, .mtu = mtu});
+    auto made = netlink.create_veth({.name = kHostDevice,
+                                     .peer_name = kRouterDevice,
+                                     .mac = mac,
+                                     .peer_mac = mac,
+                                     .mtu = mtu.value_or(kDefaultMtu)});
     if (!made) return pass(made, "host device");
     host = netlink.link(kHostDevice);
     if (!host) return pass(host);
@@ -82,7 +86,7 @@ Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& sto
   if ((*host)->mac != (*router)->mac) BPFNET_TRY(netlink.set_mac((*router)->ifindex, (*host)->mac));
   if (!((*host)->flags & IFF_NOARP)) BPFNET_TRY(netlink.set_noarp((*host)->ifindex));
   for (const loader::Link* link : {&**router, &**host}) {
-    if (link->mtu != mtu) BPFNET_TRY(netlink.set_mtu(link->ifindex, mtu));
+    if (mtu && link->mtu != *mtu) BPFNET_TRY(netlink.set_mtu(link->ifindex, *mtu));
     if (!link->is_up()) BPFNET_TRY(netlink.set_up(link->ifindex));
   }
   return HostDevice{

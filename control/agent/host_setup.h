@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,10 @@ struct HostDevice {
   Mac mac;
 };
 
-/// Makes the pair or takes over the one that is there. Journalled before it is made.
-Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& store, uint32_t mtu);
+/// Makes the pair or takes over the one that is there. Journalled before it is made. `mtu` missing: a pair
+/// that is there keeps its own.
+Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& store,
+                                      std::optional<uint32_t> mtu);
 
 /// What the kernel must allow so that translated packets reach the host's sockets. Sysctls of devices that
 /// are not ours are journalled with the value found first.

@@ -54,6 +54,14 @@ int NodeLinks::holder(const Address& address) const {
   return found == addresses.end() ? 0 : found->ifindex;
 }
 
+std::optional<uint32_t> NodeLinks::largest_mtu(const std::vector<int>& devices) const {
+  std::optional<uint32_t> largest;
+  for (const int device : devices)
+    if (const loader::Link* link = find(device))
+      largest = std::max({largest.value_or(0), link->mtu, kDefaultMtu});
+  return largest;
+}
+
 std::optional<int> NodeLinks::segment(const Address& address, const std::vector<int>& candidates) const {
   const loader::InterfaceAddress* closest = nullptr;
   for (const auto& entry : addresses) {

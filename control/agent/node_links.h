@@ -16,6 +16,7 @@ namespace bpfnet::agent {
 
 inline constexpr const char* kHostDevice = "bpfnet0";
 inline constexpr const char* kRouterDevice = "bpfnet1";
+inline constexpr uint32_t kDefaultMtu = 1500;
 /// Host sides of pods' veths begin with this (control/cni names them).
 inline constexpr const char* kPodDevicePrefix = "bpn";
 
@@ -34,6 +35,8 @@ struct NodeLinks {
   [[nodiscard]] std::optional<Address> address_of(int ifindex, Family family) const;
   /// The device that holds the address; 0: none.
   [[nodiscard]] int holder(const Address& address) const;
+  /// The largest MTU of these devices, at least kDefaultMtu; missing: none of them is there.
+  [[nodiscard]] std::optional<uint32_t> largest_mtu(const std::vector<int>& devices) const;
   /// The device among `candidates` with the longest prefix that contains `address`: it is a neighbour there.
   [[nodiscard]] std::optional<int> segment(const Address& address, const std::vector<int>& candidates) const;
 };

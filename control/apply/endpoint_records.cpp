@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "control/compile/policy_text.h"
 #include "maps/abi/policy.h"
 #include "maps/convert.h"
@@ -41,15 +43,58 @@ std::vector<std::string> policies_of(const compile::PolicyImage& image, const co
   return {names.begin(), names.end()};
 }
 
+constexpr uint32_t kMarkIndex = 0;
+
+bool is_restricted(uint32_t ingress_set, uint32_t egress_set) {
+  return ingress_set != POLICY_SET_ALLOW_ALL || egress_set != POLICY_SET_ALLOW_ALL;
+}
+
 }  // namespace
+
+Status EndpointRecords::adopt() {
+  BPFNET_TRY(mirror_.load());
+  const endpoint* mark = mirror_.find(kMarkIndex);
+  marked_ = found_mark_ = mark && (mark->flags & ENDPOINT_UNSETTLED) != 0;
+  return ok();
+}
+
+void EndpointRecords::write_mark(uint8_t flags, Problems& problems) {
+  endpoint record{};
+  record.flags = flags;
+  const auto written = mirror_.put(kMarkIndex, record);
+  if (!written) problems.push_back({"endpoints", written.error().message});
+  if (!written) return;
+  marked_ = flags != 0;
+  mark_writes_ += *written ? 1 : 0;
+}
+
+void EndpointRecords::unsettle(Problems& problems) {
+  if (marked_) return;
+  write_mark(ENDPOINT_UNSETTLED, problems);
+}
+
+bool EndpointRecords::restricts(const compile::PolicyImage& image) const {
+  return std::ranges::any_of(image.endpoints, [this](const auto& each) {
+    const endpoint* held = mirror_.find(each.first);
+    return held && held->state == ENDPOINT_OPEN &&
+           (is_restricted(held->ingress_set, held->egress_set) ||
+            is_restricted(each.second.ingress_set, each.second.egress_set));
+  });
+}
 
 void EndpointRecords::put(uint16_t index, const endpoint& record, const std::string& name,
                           Problems& problems) {
   endpoint before = record;
-  if (const endpoint* held = mirror_.find(index)) before.epoch = held->epoch;
+  if (const endpoint* held = mirror_.find(index)) {
+    before.epoch = held->epoch;
+    const bool in_use = held->state != ENDPOINT_FREE && record.state != ENDPOINT_FREE;
+    if (in_use && record.epoch != held->epoch) unsettle(problems);
+  }
   auto written = mirror_.put(index, before);
   if (written) written = mirror_.put(index, record);
-  if (!written) problems.push_back({"endpoint " + name, written.error().message});
+  if (written) return;
+  failed_ = true;
+  problems.push_back({"endpoint " + name, written.error().message});
 }
 
 void EndpointRecords::close_new(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems) {
@@ -141,9 +186,14 @@ void EndpointRecords::settle(const std::map<uint16_t, EndpointFacts>& facts,
     // no more (P13).
     const bool enforced = (held->flags & ENDPOINT_AUDITED) != 0 && (record.flags & ENDPOINT_AUDITED) == 0;
     const bool exempted = settlement.node_left && record.ingress_set != POLICY_SET_ALLOW_ALL;
-    if (open && (moved || enforced || exempted || concerned)) ++record.epoch;
+    // Not only open ones: a number's next owner may have been closed with the epoch of the one before.
+    const bool forgotten = found_mark_ && is_restricted(record.ingress_set, record.egress_set);
+    if (forgotten || (open && (moved || enforced || exempted || concerned))) ++record.epoch;
     put(index, record, fact->second.name, problems);
   }
+  found_mark_ = marked_ && failed_;
+  if (marked_ && !failed_) write_mark(0, problems);
+  failed_ = false;
 }
 
 void EndpointRecords::tell_refusal(const EndpointFacts& facts, uint32_t set,

@@ -33,7 +33,14 @@ class EndpointRecords {
  public:
   EndpointRecords(Table<uint32_t, endpoint>& table, PolicySets& sets) : mirror_(table), sets_(sets) {}
 
-  Status adopt() { return mirror_.load(); }
+  Status adopt();
+
+  /// 0. Before the first write that may change a verdict without its epoch: sets a mark in the map, which
+  /// settle() takes away. Who finds it, at a start or after a failed write, has every restricting endpoint
+  /// judge its flows again: the difference that would tell which ones is gone.
+  void unsettle(Problems& problems);
+  /// Whether the image or the map has an open endpoint whose flows are judged.
+  [[nodiscard]] bool restricts(const compile::PolicyImage& image) const;
 
   /// 1. Endpoints that are new, or new owners of a number, get a record that lets nothing pass (P20).
   void close_new(const std::map<uint16_t, EndpointFacts>& facts, Problems& problems);
@@ -51,7 +58,7 @@ class EndpointRecords {
     const std::map<uint32_t, std::string>& refusals;  ///< why a set is not in the map
     bool node_left;  ///< an address is this node's no more: it was let in everywhere (P13)
   };
-  /// 4. The final record: new endpoints open, transition sets are left.
+  /// 4. The final record: new endpoints open, transition sets are left, all epochs are raised.
   void settle(const std::map<uint16_t, EndpointFacts>& facts, const compile::PolicyImage& image,
               const Settlement& settlement, Problems& problems);
   /// 5. Records of endpoints that are gone; their epochs are kept, so that no old flow fits a later owner.
@@ -60,12 +67,15 @@ class EndpointRecords {
   /// Sets that records name.
   [[nodiscard]] std::set<uint32_t> sets_in_use() const;
   [[nodiscard]] const endpoint* find(uint16_t index) const { return mirror_.find(index); }
+  /// Writes of the mark, which are no endpoint's.
+  [[nodiscard]] uint64_t mark_writes() const { return mark_writes_; }
 
  private:
   /// An array's element is written in place, and a program may read it half old, half new. So an epoch is
   /// written after the sets it stands for: a flow that was judged by a mix, or by the sets before, has an
   /// epoch that is over with this call, and is judged again. The programs read the epoch first.
   void put(uint16_t index, const endpoint& record, const std::string& name, Problems& problems);
+  void write_mark(uint8_t flags, Problems& problems);
   /// The set wanted, or what must stand in for it while it does not fit the map.
   [[nodiscard]] uint32_t usable(uint32_t wanted, uint32_t held, bool open) const;
   /// `stand_in`: the set that the endpoint has instead.
@@ -74,6 +84,10 @@ class EndpointRecords {
 
   Mirror<uint32_t, endpoint> mirror_;
   PolicySets& sets_;
+  bool marked_ = false;      ///< the map has the mark
+  bool found_mark_ = false;  ///< of an earlier publish, which did not come to its end
+  bool failed_ = false;      ///< a record could not be written since the mark was
+  uint64_t mark_writes_ = 0;
 };
 
 }  // namespace bpfnet::apply

@@ -43,6 +43,7 @@ Status Publisher::adopt() {
   BPFNET_TRY(endpoints_.adopt());
   BPFNET_TRY(interfaces_.load());
   BPFNET_TRY(nodes_.load());
+  has_served_ = !interfaces_.held().empty();
   return addresses_.adopt();
 }
 
@@ -108,6 +109,8 @@ Problems Publisher::publish(const Wanted& wanted, Clock::time_point now) {
   // Sets know new identities before any address has them, and are changed only by those that none has.
   const AddressMaps::Change change = addresses_.plan(wanted.policy, wanted.changes);
   const std::set<uint32_t> refused = write_sets(wanted, change.cidrs_fit, problems);
+  const bool changes_verdicts = change.node_left || !change.left.empty() || !change.joined.empty();
+  if (changes_verdicts && endpoints_.restricts(wanted.policy)) endpoints_.unsettle(problems);
   endpoints_.move_to_sets(wanted.endpoints, wanted.policy, change.left, problems);
   endpoints_.free_gone(wanted.endpoints, problems);
   addresses_.apply(change, wanted.policy, refused, problems);
@@ -144,7 +147,7 @@ Problems Publisher::publish(const ServiceUpdate& services, Clock::time_point now
 uint64_t Publisher::resync(const Wanted& wanted, Clock::time_point now, Problems& problems) {
   // What is due anyway is not drift.
   problems = publish(wanted, now);
-  const uint64_t before = writes();
+  const uint64_t before = writes() - endpoints_.mark_writes();
   services_.repair(problems);
   const auto reload = [&problems](const char* what, Status read) {
     if (!read) problems.push_back({what, read.error().message});
@@ -157,7 +160,7 @@ uint64_t Publisher::resync(const Wanted& wanted, Clock::time_point now, Problems
     Problems again = publish(wanted, now);
     problems.insert(problems.end(), again.begin(), again.end());
   }
-  return writes() - before;
+  return writes() - endpoints_.mark_writes() - before;
 }
 
 bool Publisher::reclaim(Clock::time_point now) {

@@ -64,6 +64,8 @@ class Publisher {
     uint32_t rule = 0;
   };
   [[nodiscard]] HighestIds highest_ids() const;
+  /// Whether these maps carried traffic before adopt(): some agent has published to them.
+  [[nodiscard]] bool has_served() const { return has_served_; }
   /// Whether some of the policy waits for room in a map: the next publish tries it again.
   [[nodiscard]] bool policy_waits() const { return !refusals_.empty() || addresses_.waits(); }
 
@@ -92,6 +94,7 @@ class Publisher {
   Mirror<uint32_t, interface> interfaces_;
   Mirror<uint32_t, node> nodes_;
   AddressMaps addresses_;
+  bool has_served_ = false;
   std::set<uint32_t> wanted_sets_;
   std::map<uint32_t, std::string> refusals_;  ///< sets that are not in the map as they should be, and why
   Problems other_problems_;                   ///< of the last publish, those that services have no part in

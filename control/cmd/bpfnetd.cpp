@@ -118,7 +118,7 @@ void define(CLI::App& app, Arguments& args) {
          "IPs (default: all of them)")
       ->check(kCidrOrPrimary);
   app.add_option("--healthz-address", o.healthz_address,
-                 "Where /healthz and /livez answer, for load balancers and kubelet; \"\": nowhere")
+                 "Where /healthz, /livez and /readyz answer, for load balancers and kubelet; \"\": nowhere")
       ->check(kListenAddress)
       ->capture_default_str();
   app.add_option("--metrics-address", o.metrics_address,

@@ -69,7 +69,7 @@ class EndpointManager {
   static Result<std::unique_ptr<EndpointManager>> open(Options options, ipam::Store& store,
                                                        ipam::Allocator& allocator, EndpointHooks& hooks);
 
-  /// Of pods to come.
+  /// Of pods to come whose configuration names none.
   void set_default_mtu(uint32_t mtu) { default_mtu_ = mtu; }
 
   CniResult<AddReply> add(const AddRequest& request);

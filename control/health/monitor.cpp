@@ -16,7 +16,7 @@ constexpr const char* kPrometheusText = "text/plain; version=0.0.4; charset=utf-
 
 Monitor::Monitor(Options options, std::optional<maps::Maps> maps)
     : options_(std::move(options)),
-      health_(options_.clock, options_.ask_loop),
+      health_(options_.clock, options_.ask_loop, options_.eligible),
       metrics_(options_.clock, options_.version),
       healthz_{.option = "--healthz-address",
                .where = {},
@@ -82,9 +82,10 @@ void Monitor::open_sites() {
 }
 
 Answer Monitor::answer_healthz(const Request& request) {
-  if (request.path != "/healthz" && request.path != "/livez")
-    return Answer::text("404: there are /healthz and /livez\n", 404);
+  if (request.path != "/healthz" && request.path != "/livez" && request.path != "/readyz")
+    return Answer::text("404: there are /healthz, /livez and /readyz\n", 404);
   const auto view = health_.view();
+  if (request.path == "/readyz") return Answer::json(readyz_body(view), view.ready() ? 200 : 503);
   const bool livez = request.path == "/livez";
   const unsigned status = view.healthy && (livez || view.eligible) ? 200 : 503;
   livez ? metrics_.count_livez(status) : metrics_.count_healthz(status);

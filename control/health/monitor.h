@@ -17,9 +17,9 @@
 
 namespace bpfnet::health {
 
-/// Everything the agent tells by HTTP over TCP: healthCheckNodePorts, /healthz and /livez (S54),
-/// /metrics, /healthz, /proxyMode and /configz (S56). All of it is served by one thread of its own. The agent
-/// tells it what happens; nothing here waits for the agent.
+/// Everything the agent tells by HTTP over TCP: healthCheckNodePorts, /healthz and /livez (S54)
+/// and /readyz; /metrics, /healthz, /proxyMode and /configz (S56). All of it is served by one thread of its
+/// own. The agent tells it what happens; nothing here waits for the agent.
 class Monitor {
  public:
   struct Options {
@@ -28,6 +28,7 @@ class Monitor {
     std::string version;
     std::string configz;  ///< JSON: the options in effect
     ProxyHealth::AskLoop ask_loop;
+    bool eligible = false;  ///< until set_eligible(): does the datapath serve already?
     std::shared_ptr<const Clock> clock = std::make_shared<Clock>();
     std::chrono::milliseconds retry{1000};  ///< of addresses that are in use
   };

@@ -48,8 +48,8 @@ bool node_eligible(const std::map<std::string, model::Node>& nodes, const std::s
          std::find(node.taints.begin(), node.taints.end(), kToBeDeleted) == node.taints.end();
 }
 
-ProxyHealth::ProxyHealth(std::shared_ptr<const Clock> clock, AskLoop ask_loop)
-    : clock_(std::move(clock)), ask_loop_(std::move(ask_loop)) {}
+ProxyHealth::ProxyHealth(std::shared_ptr<const Clock> clock, AskLoop ask_loop, bool eligible)
+    : clock_(std::move(clock)), ask_loop_(std::move(ask_loop)), eligible_(eligible) {}
 
 void ProxyHealth::queued() {
   const std::lock_guard lock(mutex_);
@@ -101,6 +101,12 @@ std::string healthz_body(const ProxyHealth::View& view) {
 
 std::string livez_body(const ProxyHealth::View& view) {
   return body(view, view.healthy, std::nullopt).dump();
+}
+
+std::string readyz_body(const ProxyHealth::View& view) {
+  auto json = body(view, view.ready(), std::nullopt);
+  json["ready"] = view.ready();
+  return json.dump();
 }
 
 }  // namespace bpfnet::health

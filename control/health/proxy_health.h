@@ -34,7 +34,9 @@ class ProxyHealth {
   /// Runs its argument on the agent's loop, some time. A loop that does not come to it is a waiting change.
   using AskLoop = std::function<void(std::function<void()>)>;
 
-  ProxyHealth(std::shared_ptr<const Clock> clock, AskLoop ask_loop);
+  /// `eligible`: until set_eligible() is called. A node about which nothing is known is not (S55), unless its
+  /// datapath serves already.
+  ProxyHealth(std::shared_ptr<const Clock> clock, AskLoop ask_loop, bool eligible = false);
 
   /// A change was seen. It waits from the first call after applied().
   void queued();
@@ -44,9 +46,11 @@ class ProxyHealth {
 
   struct View {
     bool healthy = true;  ///< of the agent alone; also while it starts
-    bool eligible = true;
+    bool eligible = false;
     std::optional<Clock::Wall> last_updated;  ///< missing: not synced since start
     Clock::Wall now;
+    /// The agent has applied a first state and keeps up: pods can be made.
+    [[nodiscard]] bool ready() const { return healthy && last_updated; }
   };
   /// Also asks the loop for a sign of life, which the views of the next minute judge.
   [[nodiscard]] View view();
@@ -62,12 +66,14 @@ class ProxyHealth {
   std::mutex mutex_;
   std::optional<Clock::Steady> waiting_since_;
   std::optional<Clock::Wall> last_updated_;
-  bool eligible_ = true;
+  bool eligible_;
 };
 
 /// Bodies of /healthz (with `eligible`) and /livez (without), as kube-proxy's (S54): `lastUpdated` is the
 /// current time while all is well.
 std::string healthz_body(const ProxyHealth::View& view);
 std::string livez_body(const ProxyHealth::View& view);
+/// Body of /readyz: as livez_body(), and `ready`.
+std::string readyz_body(const ProxyHealth::View& view);
 
 }  // namespace bpfnet::health

@@ -51,6 +51,7 @@ void Catalog::update(Candidate* candidate, int first_line, Decoded decoded) {
 
 void Catalog::take_version(Candidate& candidate, int first_line, Decoded decoded) {
   const int offset = first_line - 1;
+  candidate.created = decoded.created;
   candidate.origin.line = offset + decoded.line;
   candidate.written = true;
   Effect cost = Effect::kRefused;
@@ -155,16 +156,19 @@ std::vector<Candidate*> Catalog::component(Candidate* start, std::set<Candidate*
 
 void Catalog::resolve(std::vector<Candidate*> candidates) {
   std::ranges::sort(candidates, {}, [](const Candidate* each) {
-    return std::tuple(each->weak(), each->arrival, std::string_view(each->origin.source), each->origin.line);
+    const auto created = each->created.value_or(std::chrono::system_clock::time_point::max());
+    return std::tuple(each->weak(), each->created ? 0 : each->arrival, std::string_view(each->origin.source),
+                      each->origin.line, created, std::tie(each->name.ns, each->name.name), each->serial);
   });
   std::unordered_map<std::string, const Candidate*> holders;
   const auto free_for = [&](const Candidate* candidate, const Claim& claim) {
     const auto holder = holders.find(claim.key);
     return holder == holders.end() || holder->second == candidate;
   };
-  // What an object has and still wants it keeps, whoever else came.
+  // What an object has and still wants it keeps, whoever else came; where age decides, who came first does
+  // not.
   for (const Candidate* candidate : candidates) {
-    if (candidate->weak() || !candidate->used || !candidate->wanted) continue;
+    if (candidate->weak() || candidate->created || !candidate->used || !candidate->wanted) continue;
     std::set<std::string> wanted;
     for (Claim& claim : claims_of(*candidate->wanted)) wanted.insert(std::move(claim.key));
     for (const Claim& claim : claims_of(*candidate->used)) {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -27,6 +29,8 @@ struct Candidate {
   std::shared_ptr<const Object> used;    ///< the version that counts now; null: none does
   std::vector<Problem> problems;         ///< of decoding the newest text
   std::vector<Problem> conflicts;        ///< what other objects hold already
+  /// By the API server. Says who has what two objects want, as every node sees it alike.
+  std::optional<std::chrono::system_clock::time_point> created;
   uint64_t arrival = 0;
   uint64_t serial = 0;                  ///< in the order of add()
   std::vector<std::string> registered;  ///< keys under which the index has it
@@ -38,8 +42,10 @@ struct Candidate {
 /// Turns candidates into a ClusterState without contradictions and tells what changed.
 ///
 /// Of two objects that want the same thing, the one that has it keeps it; if both come at once, the first in
-/// the order of file names and lines gets it. The other one stays at its last version that fits, or is left
-/// out; it gets what it wants as soon as that is free.
+/// the order of file names and lines gets it. Of objects of an API server the older one has it, then the
+/// first by namespace and name, whatever the order in which they come: all nodes must choose alike, at every
+/// start. The other one stays at its last version that fits, or is left out; it gets what it wants as soon as
+/// that is free.
 class Catalog {
  public:
   Candidate* add(const std::string& source, int first_line, Decoded decoded);

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "control/sources/decode_kinds.h"
+#include "control/sources/timestamp.h"
 
 namespace bpfnet::sources {
 namespace {
@@ -127,7 +128,7 @@ class Decoder {
       result_.complete = false;
       return;
     }
-    Decoded decoded{kind, metadata->name, root.line, {}, {}, {}};
+    Decoded decoded{kind, metadata->name, root.line, {}, {}, {}, {}};
     if (!decode_kind(field, *metadata, decoded)) return;
     if (findings.refused) {
       decoded.fallback = fallback(root, kind, *metadata, ambiguous, std::move(decoded.object));
@@ -258,7 +259,12 @@ std::string_view api_version(Kind kind) {
 
 DecodedText decode_object(const Value& root, Kind kind) {
   DecodedText result;
-  if (root.kind == Value::Kind::kMap) Decoder(result, "").known(root, kind);
+  if (root.kind != Value::Kind::kMap) return result;
+  Decoder(result, "").known(root, kind);
+  const Value* metadata = root.find("metadata");
+  const Value* created = metadata ? metadata->find("creationTimestamp") : nullptr;
+  if (created)
+    for (Decoded& each : result.objects) each.created = parse_time(created->text);
   return result;
 }
 

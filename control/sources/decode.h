@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string_view>
 #include <variant>
@@ -26,6 +27,8 @@ struct Decoded {
   /// fields, ports and endpoints that could not be read.
   std::optional<Object> fallback;
   std::vector<Problem> problems;
+  /// When the API server made it; by decode_object() alone. In files the order of the text counts.
+  std::optional<std::chrono::system_clock::time_point> created;
 };
 
 struct DecodedText {

@@ -72,7 +72,7 @@ class Source {
   [[nodiscard]] virtual std::vector<KindStatus> kinds() const { return {}; }
   /// Tells users of the cluster, where the source has a way to. May be said again and again: it tells once.
   virtual void notify(const Notice&) {}
-  /// The datapath of this node stands: pods can be wired from now on.
+  /// Datapath, routes and the runtime's configuration stand: pods can be wired from now on.
   virtual void network_ready() {}
 };
 

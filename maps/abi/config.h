@@ -29,7 +29,8 @@ struct datapath_config {
 	struct mac host_mac;  /* of both */
 	__u8 masquerade; /* 1: pods leave the cluster with the node's address */
 	__u8 trace;      /* 1: an event for every packet */
-	__u32 primary_uplink; /* its interface record gives the hairpin address and ICMP error source */
+	__u32 primary_uplink; /* its interface record gives the ICMP error source. May change while programs run:
+				 they read it in `node_config`, see primary_uplink_find() */
 	__u32 event_rate; /* drop events per CPU and tick */
 	__u32 defrag_ifindex; /* our side of the defragmenter's veth; 0: there is none */
 	__u32 overlay_ifindex; /* the device of the tunnels to other nodes; 0: packets go to them as they are */

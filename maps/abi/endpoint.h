@@ -13,9 +13,10 @@ enum endpoint_state {
 enum endpoint_flags {
 	ENDPOINT_REJECTS = 1 << 0, /* whom its policy denies is told; else silence */
 	ENDPOINT_AUDITED = 1 << 1, /* its policy drops nothing: what it denies is let through and reported */
+	ENDPOINT_UNSETTLED = 1 << 7, /* of index 0: verdicts may have changed and epochs are yet to be raised */
 };
 
-/* By endpoint index; index 0 is never used. */
+/* By endpoint index; index 0 is no endpoint's. */
 struct endpoint {
 	struct addr ip4; /* v4-mapped; zero: none. The one shown; `addresses` holds all */
 	struct addr ip6;

@@ -97,6 +97,23 @@ TEST_P(ServiceErrors, TracerouteFromOutsideThroughANodePort) {
   }
 }
 
+// Which uplink speaks for the node is learned while the programs run.
+TEST_P(ServiceErrors, TheNodeSpeaksOnceItsUplinkIsKnown) {
+  serve(who().remote, 17);
+  const datapath_config known = must(one().maps().node_config.get(0));
+  datapath_config unknown = known;
+  unknown.primary_uplink = 0;
+  const auto trace = [&] { return wire_brings(one(), header(who().outside, who().node1, 1) / probe(17)); };
+  must(one().maps().node_config.put(0, unknown));
+  const auto before = trace();
+  must(one().maps().node_config.put(0, known));
+  EXPECT_EQ(before.reason(), DROP_TTL_EXCEEDED);
+  EXPECT_THAT(before, HasVerdict(VERDICT_DROP));
+  const auto after = trace();
+  EXPECT_THAT(after, time_exceeded());
+  EXPECT_EQ(source(after), who().node1);
+}
+
 TEST_P(ServiceErrors, TracerouteOfTheHostNamesTheBackendsNode) {
   serve(who().remote, 17);
   const auto sent = host_sends(one(), header(who().node1, who().vip, 1) / probe(17));

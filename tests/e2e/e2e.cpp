@@ -1,7 +1,11 @@
 #include "tests/e2e/e2e.h"
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
+#include <array>
+#include <cerrno>
 #include <cstdlib>
 
 namespace bpfnet::e2e {
@@ -52,6 +56,27 @@ testing::AssertionResult answered(const Result<Seen>& seen, const std::string& s
            << server << " saw the source " << seen->peer.to_string() << ", not " << source.to_string();
   }
   return testing::AssertionSuccess();
+}
+
+HttpReply http_get(const Netns& from, const HostPort& to, const std::string& path) {
+  return from.in([&]() -> HttpReply {
+    sockaddr_storage name{};
+    const socklen_t length = to_sockaddr(to, name);
+    const Fd fd(socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const timeval timeout{.tv_sec = 5, .tv_usec = 0};
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+    if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), length) != 0) return {.error = errno};
+    const std::string request = "GET " + path + " HTTP/1.1\r\nHost: test\r\n\r\n";
+    if (send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) return {.error = errno};
+    HttpReply reply;
+    std::array<char, 65536> chunk{};
+    ssize_t got = 0;
+    while ((got = recv(fd.get(), chunk.data(), chunk.size(), 0)) > 0)
+      reply.raw.append(chunk.data(), static_cast<size_t>(got));
+    if (reply.raw.size() > 12) reply.status = std::stoi(reply.raw.substr(9, 3));
+    return reply;
+  });
 }
 
 ServiceManifest echo_service(const std::string& name, int number, std::vector<BackendManifest> backends,

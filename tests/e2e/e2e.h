@@ -43,6 +43,18 @@ testing::AssertionResult worked(const Result<T>& result) {
   return testing::AssertionFailure() << result.error().message;
 }
 
+struct HttpReply {
+  int status = 0;   ///< 0: no answer
+  int error = 0;    ///< errno of the connect
+  std::string raw;  ///< headers and body
+  [[nodiscard]] std::string body() const {
+    const size_t end = raw.find("\r\n\r\n");
+    return end == std::string::npos ? "" : raw.substr(end + 4);
+  }
+};
+/// GET from within a namespace, as probes and load balancers ask.
+HttpReply http_get(const Netns& from, const HostPort& to, const std::string& path);
+
 /// A short wait for what must not come.
 constexpr milliseconds kSilence{400};
 

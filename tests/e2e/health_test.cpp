@@ -2,9 +2,7 @@
 // (S50-S59).
 #include <fmt/format.h>
 #include <netinet/in.h>
-#include <sys/socket.h>
 
-#include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -17,35 +15,10 @@ namespace {
 constexpr uint16_t kHealthz = 10256;
 constexpr uint16_t kMetrics = 10249;
 
-struct Reply {
-  int status = 0;   ///< 0: no answer
-  int error = 0;    ///< errno of the connect
-  std::string raw;  ///< headers and body
-  [[nodiscard]] std::string body() const {
-    const size_t end = raw.find("\r\n\r\n");
-    return end == std::string::npos ? "" : raw.substr(end + 4);
-  }
-};
+using Reply = HttpReply;
 
 Reply get(const Netns& from, const HostPort& to, const std::string& path) {
-  return from.in([&]() -> Reply {
-    sockaddr_storage name{};
-    const socklen_t length = to_sockaddr(to, name);
-    const Fd fd(socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const timeval timeout{.tv_sec = 5, .tv_usec = 0};
-    setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-    setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-    if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), length) != 0) return {.error = errno};
-    const std::string request = "GET " + path + " HTTP/1.1\r\nHost: test\r\n\r\n";
-    if (send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) return {.error = errno};
-    Reply reply;
-    std::array<char, 65536> chunk{};
-    ssize_t got = 0;
-    while ((got = recv(fd.get(), chunk.data(), chunk.size(), 0)) > 0)
-      reply.raw.append(chunk.data(), static_cast<size_t>(got));
-    if (reply.raw.size() > 12) reply.status = std::stoi(reply.raw.substr(9, 3));
-    return reply;
-  });
+  return http_get(from, to, path);
 }
 
 /// A Service of type LoadBalancer with eTP Local; `conditions` are those of its one endpoint, on node-a.

@@ -147,6 +147,23 @@ TEST_F(AdoptionTest, MapsKeepTheirContents) {
   EXPECT_EQ(datapath->config().hash_seed, seed);
 }
 
+// Programs read it in the map, the old ones until they are replaced too.
+TEST_F(AdoptionTest, ThePrimaryUplinkIsKeptUntilAnotherIsSaid) {
+  {
+    auto first = open();
+    ASSERT_TRUE(first) << first.error().message;
+    ASSERT_TRUE(first->set_primary_uplink(static_cast<uint32_t>(uplink)));
+    EXPECT_EQ(first->maps().node_config.get(0)->primary_uplink, static_cast<uint32_t>(uplink));
+    EXPECT_EQ(first->maps().node_config.get(0)->hash_seed, first->config().hash_seed);
+  }
+  auto second = open();
+  ASSERT_TRUE(second) << second.error().message;
+  EXPECT_EQ(second->config().primary_uplink, static_cast<uint32_t>(uplink));
+  EXPECT_EQ(second->maps().node_config.get(0)->primary_uplink, static_cast<uint32_t>(uplink));
+  ASSERT_TRUE(second->set_primary_uplink(7));
+  EXPECT_EQ(second->maps().node_config.get(0)->primary_uplink, 7U);
+}
+
 TEST_F(AdoptionTest, SizesArePinnedTooAndTheDifferenceIsTold) {
   ASSERT_TRUE(open());
   DatapathOptions larger = options();

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -48,6 +49,12 @@ TEST(DaemonSet, ANodeGetsItsNetworkAndLosesIt) {
   fs::create_directories(plugins);
   fs::create_directories(configurations);
   fs::create_symlink("/usr/lib/cni/loopback", plugins + "/loopback");
+  // As on nodes by Kubespray: the runtime's directories are another user's, and root has no right by its
+  // number.
+  for (const std::string& directory : {plugins, configurations}) {
+    fs::permissions(directory, fs::perms{0755});
+    ASSERT_EQ(::chown(directory.c_str(), 997, 0), 0) << directory;
+  }
   Containerd runtime(node, plugins, configurations);
   import_agent_image(node, runtime);
   EXPECT_FALSE(runtime.network_ready());
@@ -55,9 +62,9 @@ TEST(DaemonSet, ANodeGetsItsNetworkAndLosesIt) {
 
   {
     DaemonSetPod agent(node, runtime, "bpfnet");
-    ASSERT_TRUE(eventually([&] { return probe(node, "/healthz") == "HTTP/1.1 200 OK"; }, milliseconds(20000)))
+    ASSERT_TRUE(eventually([&] { return probe(node, "/readyz") == "HTTP/1.1 200 OK"; }, milliseconds(20000)))
         << agent.log("agent");
-    EXPECT_EQ(probe(node, "/livez"), "HTTP/1.1 200 OK");
+    for (const char* path : {"/livez", "/healthz"}) EXPECT_EQ(probe(node, path), "HTTP/1.1 200 OK") << path;
     ASSERT_TRUE(eventually([&] { return runtime.network_ready(); })) << agent.log("agent");
     EXPECT_THAT(agent.log("agent"), Not(HasSubstr(" warning "))) << "it lacks something";
     EXPECT_THAT(agent.log("agent"), HasSubstr("sockets: on"));

@@ -28,6 +28,8 @@ class MemoryTable : public Table<Key, Value> {
  protected:
   Status do_put(const Key& key, const Value& value) override {
     note("put");
+    if (maps_.refuse && maps_.refuse(this->name()))
+      return fail_errno(EIO, "map {}: update {{{}}}", this->name(), maps::key_text(key));
     if (!records_.contains(key) && records_.size() >= capacity())
       return fail_errno(E2BIG, "map {}: update {{{}}}", this->name(), maps::key_text(key));
     records_[key] = value;

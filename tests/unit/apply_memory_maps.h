@@ -33,6 +33,9 @@ class MemoryMaps {
   /// Called before each write with the map's name: a look at the maps as a packet would see them.
   std::function<void(const std::string&)> before_write;
 
+  /// Writes to the maps it says yes to fail.
+  std::function<bool(const std::string&)> refuse;
+
   MapWriter writer();
   [[nodiscard]] size_t count(const std::string& entry) const;
   /// Index of the first such entry of the log, or its size.

@@ -162,6 +162,114 @@ TEST_F(Policies, TheEndOfAuditModeRaisesTheEpoch) {
   EXPECT_EQ(record().epoch, epoch + 1);
 }
 
+/// An agent that is killed before a write.
+struct Killed {};
+
+/// Publishes `before`, then `after` by an agent that is killed before each of its writes in turn, and by the
+/// one that follows.
+class KilledAgent : public Policies {
+ protected:
+  void expect_raised(const PolicyImage& before, const PolicyImage& after) {
+    (void)publish(before);
+    const uint32_t epoch = record().epoch;
+    const MemoryMaps start_point = maps_;
+    bool killed = true;
+    size_t kills = 0;
+    for (; killed; ++kills) {
+      restore(start_point);
+      killed = publish_killed(after, kills);
+      maps_.before_write = nullptr;
+      start();
+      EXPECT_THAT(publish(after), IsEmpty());
+      EXPECT_GT(record().epoch, epoch) << "killed before write " << kills;
+      EXPECT_EQ(record().ingress_set, after.endpoints.at(kWeb).ingress_set);
+      start();
+      EXPECT_THAT(publish(after), IsEmpty());
+      EXPECT_THAT(maps_.log, IsEmpty()) << "killed before write " << kills << ", two starts later";
+    }
+    EXPECT_GT(kills, 3U) << "there are writes to be killed between";
+  }
+
+ private:
+  void restore(const MemoryMaps& as_it_was) {
+    maps_ = as_it_was;
+    start();
+  }
+  bool publish_killed(const PolicyImage& image, size_t writes) {
+    maps_.before_write = [left = writes](const std::string&) mutable {
+      if (left-- == 0) throw Killed();
+    };
+    try {
+      (void)publish(image);
+      return false;
+    } catch (const Killed&) {
+      return true;
+    }
+  }
+};
+
+// P13: the address is nobody's any more, so nothing tells the next agent that flows were exempt by it.
+TEST_F(KilledAgent, AfterAnAddressHasLeftTheNode) {
+  auto before = image_of(16, kClientOld);
+  before.addresses[{0, ip("192.0.2.50")}] = {.identity = IDENTITY_HOST, .flags = ADDRESS_LOCAL_NODE};
+  expect_raised(before, image_of(16, kClientOld));
+}
+
+TEST_F(KilledAgent, AfterAPeerHasAnotherIdentity) {
+  auto after = image_of(16, kClientOld);
+  after.addresses[{0, kClientIp}].identity = IDENTITY_WORLD;
+  expect_raised(image_of(16, kClientOld), after);
+}
+
+// Sets are written before the epoch that stands for them.
+TEST_F(KilledAgent, BetweenASetAndItsEpoch) {
+  expect_raised(image_of(16, kClientOld), image_of(17, kClientOld));
+  auto open = image_of(16, kClientOld);
+  open.endpoints[kWeb].ingress_set = POLICY_SET_ALLOW_ALL;
+  expect_raised(open, image_of(16, kClientOld));
+}
+
+TEST_F(KilledAgent, AtTheEndOfAuditMode) {  // P17
+  auto audited = image_of(16, kClientOld);
+  audited.endpoints[kWeb].flags = ENDPOINT_AUDITED;
+  expect_raised(audited, image_of(16, kClientOld));
+}
+
+// A record that cannot be written has no epoch that was raised: the next publish raises it.
+TEST_F(Policies, AFailedRecordIsJudgedAgainByTheNextPublish) {
+  (void)publish(image_of(16, kClientOld));
+  const uint32_t epoch = record().epoch;
+  auto next = image_of(16, kClientOld);
+  next.addresses[{0, kClientIp}].identity = IDENTITY_WORLD;
+  maps_.refuse = [this](const std::string& map) {
+    return map == "endpoints" && maps_.count("addresses put") != 0;
+  };
+  EXPECT_FALSE(publish(next).empty());
+  EXPECT_EQ(record().epoch, epoch);
+  maps_.refuse = nullptr;
+  EXPECT_THAT(publish(next), IsEmpty());
+  EXPECT_GT(record().epoch, epoch);
+  EXPECT_THAT(publish(next), IsEmpty());
+  EXPECT_THAT(maps_.log, IsEmpty());
+}
+
+// What restricts nobody has no flows to judge: the mark costs nothing where there is no policy.
+TEST_F(Policies, WithoutPolicyAnAddressIsOneWrite) {
+  auto image = image_of(16, kClientOld, false);
+  image.endpoints[kWeb].ingress_set = POLICY_SET_ALLOW_ALL;
+  (void)publish(image);
+  image.addresses[{0, kClientIp}] = AddressEntry{.identity = kClientOld, .flags = ADDRESS_POD};
+  EXPECT_THAT(publish(image), IsEmpty());
+  EXPECT_THAT(maps_.log, testing::ElementsAre("addresses put"));
+}
+
+TEST_F(Policies, MapsServeOnceTheyWereWritten) {
+  EXPECT_FALSE(publisher_->has_served());
+  (void)publish(image_of(16, kClientOld));
+  start();
+  EXPECT_TRUE(publisher_->has_served());
+}
+
 // P20: whom a closed pod's policy would deny is nobody's to tell.
 TEST_F(Policies, AClosedPodHasNoFlags) {
   maps_.before_write = [this](const std::string&) {

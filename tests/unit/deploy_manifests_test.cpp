@@ -183,7 +183,8 @@ TEST_F(Manifests, TheAgentRunsOnEveryNode) {
   EXPECT_FALSE(spec["tolerations"][0]["key"]) << "of every taint";
   const YAML::Node agent = spec["containers"][0];
   EXPECT_EQ(agent["livenessProbe"]["httpGet"]["path"].as<std::string>(), "/livez") << "S55";
-  EXPECT_EQ(agent["readinessProbe"]["httpGet"]["path"].as<std::string>(), "/healthz") << "S54";
+  EXPECT_EQ(agent["readinessProbe"]["httpGet"]["path"].as<std::string>(), "/readyz")
+      << "of the agent: whether load balancers may send here is another question (S54, S55)";
 }
 
 // Only what mounts for the host is privileged: Kubernetes allows it to no other.
@@ -207,7 +208,21 @@ TEST_F(Manifests, PrivilegesAreTheLeastThatWork) {
   EXPECT_EQ(annotations["container.apparmor.security.beta.kubernetes.io/" + agent].as<std::string>(""),
             "unconfined");
   EXPECT_THAT(texts(pod_spec("bpfnet")["containers"][0]["securityContext"]["capabilities"]["add"]),
-              UnorderedElementsAre("NET_ADMIN", "SYS_ADMIN"));
+              UnorderedElementsAre("NET_ADMIN", "SYS_ADMIN", "DAC_OVERRIDE"));
+}
+
+// The bounding set takes from root whatever it does not name.
+TEST(SystemdUnit, ItsRightsAreThoseOfTheDaemonSetAndForeignNamespaces) {
+  std::istringstream unit(read(BPFNET_DEPLOY_DIR "/systemd/bpfnetd.service"));
+  std::set<std::string> rights;
+  const std::string key = "CapabilityBoundingSet=";
+  for (std::string line; std::getline(unit, line);) {
+    if (!line.starts_with(key)) continue;
+    std::istringstream words(line.substr(key.size()));
+    for (std::string word; words >> word;) rights.insert(word);
+  }
+  EXPECT_THAT(rights,
+              UnorderedElementsAre("CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"));
 }
 
 }  // namespace

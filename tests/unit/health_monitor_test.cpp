@@ -47,12 +47,35 @@ TEST_F(Endpoints, HealthzAndLivezAnswerJson) {  // S54, S55
   EXPECT_EQ(get(monitor->healthz_port(), "/").status, 404);
 }
 
+TEST_F(Endpoints, BeforeTheFirstStateOnlyLivezIsWell) {  // S54, S55
+  const auto monitor = Monitor::start(options(), std::nullopt).value();
+  const uint16_t port = monitor->healthz_port();
+  EXPECT_EQ(get(port, "/livez").status, 200) << "a restart would not help";
+  EXPECT_EQ(get(port, "/healthz").status, 503);
+  EXPECT_EQ(get(port, "/readyz").status, 503);
+  monitor->synced({});
+  monitor->set_eligible(true);
+  EXPECT_EQ(get(port, "/healthz").status, 200);
+  EXPECT_EQ(get(port, "/readyz").status, 200);
+  monitor->set_eligible(false);
+  EXPECT_EQ(get(port, "/readyz").status, 200) << "a node that is to go has pods until then";
+}
+
+TEST_F(Endpoints, ADatapathThatServesIsEligibleFromTheStart) {  // S60
+  auto adopted = options();
+  adopted.eligible = true;
+  const auto monitor = Monitor::start(adopted, std::nullopt).value();
+  EXPECT_EQ(get(monitor->healthz_port(), "/healthz").status, 200);
+  EXPECT_EQ(get(monitor->healthz_port(), "/readyz").status, 503);
+}
+
 TEST_F(Endpoints, AnUnappliedChangeIs503EverywhereUntilItIsApplied) {  // S50, S54
   const auto monitor = Monitor::start(options(), std::nullopt).value();
   uint16_t port = 0;
   test::hold(port).reset();
   monitor->set_checks({{{"default", "web"}, {.port = port, .local_ready = 1}}}, {{.both_families = true}});
   monitor->synced({});
+  monitor->set_eligible(true);
   monitor->queued({.services = 1, .slices = 0, .triggers = {}});
   clock_->advance(std::chrono::seconds(60));
   EXPECT_EQ(get(monitor->healthz_port(), "/healthz").status, 503);
@@ -87,6 +110,7 @@ TEST_F(Endpoints, MetricsAndItsNeighbours) {  // S56
 
 TEST_F(Endpoints, AnswersAreCounted) {  // S57
   const auto monitor = Monitor::start(options(), std::nullopt).value();
+  monitor->set_eligible(true);
   get(monitor->healthz_port(), "/healthz");
   get(monitor->healthz_port(), "/livez");
   get(monitor->healthz_port(), "/livez");

@@ -30,6 +30,35 @@ TEST_F(Keeping, StartingIsHealthy) {
   EXPECT_TRUE(healthy());
 }
 
+// S54, S55: nobody knows the node yet, and its datapath may be empty.
+TEST_F(Keeping, BeforeTheFirstStateTheNodeIsNeitherEligibleNorReady) {
+  EXPECT_FALSE(health_.view().eligible);
+  EXPECT_FALSE(health_.view().ready());
+  health_.applied();
+  health_.set_eligible(true);
+  EXPECT_TRUE(health_.view().eligible);
+  EXPECT_TRUE(health_.view().ready());
+}
+
+// S60: what an earlier agent set up serves on, so load balancers may send here; pods have to wait.
+TEST_F(Keeping, OverARestartTheNodeStaysEligible) {
+  ProxyHealth adopted(
+      clock_, [](const std::function<void()>& answer) { answer(); }, true);
+  EXPECT_TRUE(adopted.view().eligible);
+  EXPECT_FALSE(adopted.view().ready());
+  adopted.set_eligible(false);
+  EXPECT_FALSE(adopted.view().eligible);
+}
+
+TEST_F(Keeping, ReadyIsSynchronizedAndKeepingUp) {
+  EXPECT_EQ(nlohmann::json::parse(readyz_body(health_.view()))["ready"], false);
+  health_.applied();
+  EXPECT_EQ(nlohmann::json::parse(readyz_body(health_.view()))["ready"], true);
+  health_.queued();
+  clock_->advance(seconds(60));
+  EXPECT_FALSE(health_.view().ready());
+}
+
 TEST_F(Keeping, AChangeMayWaitForSixtySeconds) {  // S54
   health_.applied();
   health_.queued();
@@ -68,6 +97,7 @@ TEST_F(Keeping, ALoopIsAskedOnceAtATime) {
 
 TEST_F(Keeping, HealthzBodyHasKubeProxysFields) {  // S54
   health_.applied();
+  health_.set_eligible(true);
   clock_->advance(milliseconds(1500));
   EXPECT_EQ(healthz_body(health_.view()),
             R"({"lastUpdated":"2023-11-14T22:13:21.500000Z","currentTime":"2023-11-14T22:13:21.500000Z",)"

@@ -1,6 +1,11 @@
 // Objects that contradict each other: both places are named, and who has it keeps it.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <numeric>
+
+#include "control/sources/catalog.h"
 #include "tests/unit/sources_directory.h"
 
 namespace bpfnet::sources {
@@ -190,6 +195,83 @@ TEST_F(Conflicts, AFileMovedKeepsItsObjectsWithoutAChange) {
            source->state().services.at({"default", "web"}).origin.source.ends_with("z.yaml");
   }));
   EXPECT_TRUE(source->take_changes().empty());
+}
+
+// Lists that a tool made may have them.
+TEST_F(Conflicts, CreationTimesInFilesDoNotCount) {
+  const auto created = [](const std::string& name, const std::string& time) {
+    return "apiVersion: v1\nkind: Service\nmetadata: {name: " + name + ", creationTimestamp: \"" + time +
+           "\"}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}\n";
+  };
+  directory.write("b.yaml", created("b", "2026-01-31T12:00:00Z"));
+  start();
+  write("a.yaml", created("a", "2020-01-31T12:00:00Z"));
+  EXPECT_EQ(cluster_ip("a"), "none");
+  EXPECT_EQ(cluster_ip("b"), "10.96.0.1");
+}
+
+/// Services that want the same external address and port, as an API server tells of them.
+class ConflictsOfServers : public testing::Test {
+ protected:
+  struct Made {
+    std::string ns;
+    std::string name;
+    std::string created;
+  };
+  static Decoded decoded(const Made& made, size_t number) {
+    const std::string json = fmt::format(
+        R"({{"metadata": {{"namespace": "{}", "name": "{}", "creationTimestamp": "{}"}},
+             "spec": {{"clusterIP": "10.96.0.{}", "externalIPs": ["198.51.100.1"], "ports": [{{"port": 80}}]}}}})",
+        made.ns, made.name, made.created, number + 1);
+    const ParsedText text = parse_json(json);
+    return std::move(decode_object(*text.documents.at(0).root, Kind::kService).objects.at(0));
+  }
+  /// Adds them in every order, all at once and one by one.
+  static std::set<std::string> winners(std::vector<Made> all) {
+    std::vector<size_t> order(all.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::set<std::string> found;
+    do {
+      for (const bool at_once : {true, false}) {
+        Catalog catalog;
+        for (const size_t index : order) {
+          catalog.add("kubernetes", 1, decoded(all[index], index));
+          if (!at_once) catalog.settle();
+        }
+        catalog.settle();
+        EXPECT_EQ(catalog.state().services.size(), 1U);
+        for (const auto& [name, each] : catalog.state().services) found.insert(name.to_string());
+      }
+    } while (std::ranges::next_permutation(order).found);
+    return found;
+  }
+};
+
+TEST_F(ConflictsOfServers, TheOldestHasItInWhateverOrderTheyCome) {
+  EXPECT_THAT(winners({{"default", "a", "2026-01-31T12:00:01Z"},
+                       {"default", "b", "2026-01-31T12:00:00Z"},
+                       {"default", "c", "2026-01-31T12:00:02Z"}}),
+              ElementsAre("default/b"));
+}
+
+TEST_F(ConflictsOfServers, OfThoseOfOneSecondTheFirstByNamespaceAndName) {
+  const std::string time = "2026-01-31T12:00:00Z";
+  EXPECT_THAT(winners({{"z", "a", time}, {"b", "c", time}, {"b", "b", time}, {"c", "a", time}}),
+              ElementsAre("b/b"));
+}
+
+TEST_F(ConflictsOfServers, TheNextOneHasItWhenItsOwnerGoes) {
+  Catalog catalog;
+  catalog.add("kubernetes", 1, decoded({"default", "b", "2026-01-31T12:00:01Z"}, 1));
+  Candidate* first = catalog.add("kubernetes", 1, decoded({"default", "c", "2026-01-31T12:00:00Z"}, 2));
+  catalog.settle();
+  std::vector<Problem> problems;
+  catalog.collect_problems(problems);
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_THAT(problems[0].to_string(), HasSubstr("Service default/b: spec.externalIPs"));
+  catalog.remove(first);
+  catalog.settle();
+  EXPECT_TRUE(catalog.state().services.contains({"default", "b"}));
 }
 
 }  // namespace
