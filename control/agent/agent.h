@@ -210,7 +210,7 @@ class Agent : public cni::EndpointHooks {
   Policies policies_{compile::PolicyNumbers{}};
   PolicyNumbersSaver policy_saver_;
 
-  Progress progress_;  ///< of the source into the maps
+  Progress progress_;           ///< of the source into the maps
   bool former_uplinks_ = true;  ///< may still have programs
   bool ready_ = false;
   bool told_network_ready_ = false;
