@@ -126,6 +126,7 @@ TEST_F(MapsMeasured, TableAndRegistryNameTheSameMetrics) {
   metrics.collect_from(collector_);
   metrics.set_problems("maps", 0);
   metrics.set_writes({{.map = "frontends"}});
+  metrics.set_source({{.kind = "services"}});
   ASSERT_TRUE(maps_.verdict_counts.put(0, {.packets = 1, .bytes = 1}));
   ASSERT_TRUE(maps_.drop_counts.put(1, {.packets = 1, .bytes = 1}));
   ASSERT_TRUE(maps_.audit_counts.put(1, {.packets = 1, .bytes = 1}));
