@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -152,8 +153,9 @@ int measure(const e2e::ClusterOptions& bed, const Options& options) {
   auto maps = maps::Maps::open_pinned(node.bpffs());
   if (!maps) throw std::runtime_error(maps.error().message);
   std::vector<double> times;
-  for (size_t i = 0; i < 50 && i < options.services; ++i) {
-    const size_t which = i * options.services / 50;
+  const size_t changes = std::min<size_t>(50, options.services);
+  for (size_t i = 0; i < changes; ++i) {
+    const size_t which = i * options.services / changes;
     const auto key = maps::make_frontend_key(Address::parse(service_ip(which)).value(), 80, IPPROTO_TCP);
     const auto before = maps->frontends.get(key).value();
     e2e::pause(e2e::milliseconds(25));
