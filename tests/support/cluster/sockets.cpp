@@ -42,7 +42,9 @@ Result<Fd> make_socket(const Netns& netns, const HostPort& to, int type, const S
   const int family = v4 ? AF_INET : AF_INET6;
   Fd fd = netns.in([&] { return Fd(::socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); });
   if (!fd) return fail_errno(errno, "socket");
-  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  // Only for a port that is named: of UDP sockets that all have it, the kernel may give one port to two, and
+  // the answers of both to one.
+  if (options.source_port != 0) set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (options.ttl > 0) {
     set_option(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_UNICAST_HOPS, options.ttl);
   }
