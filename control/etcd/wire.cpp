@@ -3,6 +3,8 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "base/base64.h"
+
 namespace bpfnet::etcd {
 namespace {
 

@@ -13,10 +13,6 @@
 // numbers), fields that are zero left out. Pure; what makes no sense is an error, never an exception.
 namespace bpfnet::etcd {
 
-std::string to_base64(std::string_view bytes);
-/// nullopt: not base64.
-std::optional<std::string> from_base64(std::string_view text);
-
 struct KeyValue {
   std::string key;
   std::string value;

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
+#include "base/base64.h"
 
 namespace bpfnet::kubernetes {
 namespace {
@@ -75,32 +75,11 @@ Result<ClusterAccess> open_access(const AccessOptions& options) {
 }
 
 Result<std::string> decode_base64(std::string_view text) {
-  std::string bytes;
-  uint32_t bits = 0;
-  int count = 0;
-  size_t padding = 0;
-  for (const char c : text) {
-    if (c == '\n' || c == '\r' || c == ' ') continue;
-    int value = -1;
-    if (c >= 'A' && c <= 'Z') value = c - 'A';
-    if (c >= 'a' && c <= 'z') value = c - 'a' + 26;
-    if (c >= '0' && c <= '9') value = c - '0' + 52;
-    if (c == '+') value = 62;
-    if (c == '/') value = 63;
-    if (c == '=') {
-      ++padding;
-      continue;
-    }
-    if (value < 0 || padding != 0) return fail("is no base64");
-    bits = (bits << 6) | static_cast<uint32_t>(value);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      bytes.push_back(static_cast<char>((bits >> count) & 0xff));
-    }
-  }
-  if (count >= 6 || padding > 2) return fail("is no base64");
-  return bytes;
+  std::string bare(text);
+  std::erase_if(bare, [](char c) { return c == '\n' || c == '\r' || c == ' '; });
+  auto bytes = from_base64(bare);
+  if (!bytes) return fail("is no base64");
+  return std::move(*bytes);
 }
 
 }  // namespace bpfnet::kubernetes

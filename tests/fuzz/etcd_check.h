@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/base64.h"
 #include "control/etcd/keys.h"
 #include "control/etcd/values.h"
 #include "control/etcd/wire.h"

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "base/base64.h"
 #include "tests/runtimes/runtimes.h"
 
 namespace bpfnet::e2e {
@@ -15,21 +16,9 @@ using nlohmann::json;
 
 constexpr milliseconds kCallDeadline{70000};
 
-/// CRI's JSON has bytes as base64, the one thing that the tests read of that kind.
-std::string from_base64(const std::string& text) {
-  static const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string bytes;
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    if (c == '=') break;
-    bits = bits << 6 | static_cast<uint32_t>(digits.find(c));
-    count += 6;
-    if (count < 8) continue;
-    count -= 8;
-    bytes += static_cast<char>(bits >> count & 0xff);
-  }
-  return bytes;
+/// CRI's JSON has bytes as base64.
+std::string bytes_of(const json& answer, const char* key) {
+  return from_base64(answer.value(key, "")).value();
 }
 
 }  // namespace
@@ -172,8 +161,8 @@ Output CriPod::exec(const std::vector<std::string>& command) const {
   const json answer =
       runtime_.call("ExecSync", {{"container_id", container_}, {"cmd", command}, {"timeout", 30}});
   return {.status = answer.value("exit_code", 0),
-          .out = from_base64(answer.value("stdout", "")),
-          .err = from_base64(answer.value("stderr", ""))};
+          .out = bytes_of(answer, "stdout"),
+          .err = bytes_of(answer, "stderr")};
 }
 
 std::string CriPod::ask(const HostPort& to) const {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include "base/base64.h"
 #include "control/etcd/source.h"
 #include "control/etcd/wire.h"
 #include "tests/support/etcd/scripted_gateway.h"

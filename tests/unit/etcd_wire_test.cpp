@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/base64.h"
 #include "control/etcd/backoff.h"
 #include "control/etcd/config.h"
 #include "control/etcd/wire.h"

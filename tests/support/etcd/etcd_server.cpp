@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "base/address.h"
+#include "base/base64.h"
 #include "control/etcd/wire.h"
 
 namespace bpfnet::test {
@@ -155,12 +156,12 @@ std::string EtcdServer::ask(const std::string& path, const std::string& body) {
 }
 
 int64_t EtcdServer::put(const std::string& key, const std::string& value) {
-  const nlohmann::json body = {{"key", etcd::to_base64(key)}, {"value", etcd::to_base64(value)}};
+  const nlohmann::json body = {{"key", to_base64(key)}, {"value", to_base64(value)}};
   return etcd::parse_txn(ask("kv/put", body.dump())).value().header.revision;
 }
 
 int64_t EtcdServer::remove(const std::string& key) {
-  const nlohmann::json body = {{"key", etcd::to_base64(key)}};
+  const nlohmann::json body = {{"key", to_base64(key)}};
   return etcd::parse_txn(ask("kv/deleterange", body.dump())).value().header.revision;
 }
 

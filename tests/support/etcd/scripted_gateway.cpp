@@ -3,6 +3,7 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "base/base64.h"
 #include "control/etcd/wire.h"
 
 namespace bpfnet::test {
@@ -78,8 +79,8 @@ json ScriptedGateway::header(int64_t revision, uint64_t cluster) {
 }
 
 json ScriptedGateway::kv(const std::string& key, const std::string& value, int64_t revision) {
-  return {{"key", etcd::to_base64(key)},
-          {"value", etcd::to_base64(value)},
+  return {{"key", to_base64(key)},
+          {"value", to_base64(value)},
           {"mod_revision", std::to_string(revision)}};
 }
 
