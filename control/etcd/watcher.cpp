@@ -28,10 +28,10 @@ void Watcher::failed(const std::string& why, bool relist) {
     relist || next_revision_ == 0 ? list() : watch();
   };
   gateway_.next_endpoint();
-  const auto now = Backoff::Clock::now();
+  const auto now = http::Backoff::Clock::now();
   const bool at_once = gateway_.config().endpoints.size() > 1 && now - last_failure_ > kCalm;
   last_failure_ = now;
-  timer_ = client_.after(at_once ? milliseconds(0) : backoff_.failed(now), again);
+  timer_ = client_.after(at_once ? milliseconds(0) : backoff_.next(now), again);
 }
 
 void Watcher::list() {

@@ -7,9 +7,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "control/etcd/backoff.h"
 #include "control/etcd/gateway.h"
 #include "control/etcd/wire.h"
+#include "control/http/backoff.h"
 
 namespace bpfnet::etcd {
 
@@ -71,7 +71,8 @@ class Watcher {
   http::Client& client_;
   Gateway& gateway_;
   Listener listener_;
-  Backoff backoff_;
+  /// A half to the whole of each wait.
+  http::Backoff backoff_{std::random_device{}(), http::Backoff::kFirst, {0.5, 1.0}};
   Counts counts_;
   std::unordered_map<std::string, int64_t> known_;  ///< key -> mod_revision, as told to the listener
   uint64_t cluster_id_ = 0;                         ///< that `known_` is of
@@ -89,7 +90,7 @@ class Watcher {
   http::Client::Id stream_ = 0;
   http::Client::Id timer_ = 0;
   std::function<void()> ending_;  ///< what comes after the stream that a frame has ended
-  Backoff::Clock::time_point last_failure_{};
+  http::Backoff::Clock::time_point last_failure_{};
   uint64_t stream_number_ = 0;  ///< answers to looks of an earlier stream mean nothing
   bool suspicious_ = false;     ///< the last look saw keys that the stream has not told
 };

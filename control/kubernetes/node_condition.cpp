@@ -68,7 +68,7 @@ void NodeCondition::failed(const Result<http::Reply>& reply) {
   if (std::exchange(complaint_, why) != why)
     spdlog::warn("node {}: condition NetworkUnavailable cannot be cleared: {}", node_name_, why);
   const auto asked = reply ? reply->head.retry_after : std::nullopt;
-  timer_ = client_.after(backoff_.next(Backoff::Clock::now(), asked), [this] {
+  timer_ = client_.after(backoff_.next(http::Backoff::Clock::now(), asked), [this] {
     timer_ = 0;
     clear();
   });

@@ -2,8 +2,8 @@
 
 #include <string>
 
+#include "control/http/backoff.h"
 #include "control/http/client.h"
-#include "control/kubernetes/backoff.h"
 #include "control/sources/document.h"
 
 namespace bpfnet::kubernetes {
@@ -29,7 +29,7 @@ class NodeCondition {
   bool ready_ = false;
   bool asking_ = false;
   http::Client::Id timer_ = 0;  ///< until it is tried again; nothing but this tries it before
-  Backoff backoff_;
+  http::Backoff backoff_;
   std::string complaint_;  ///< said last
 };
 

@@ -10,8 +10,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "control/http/backoff.h"
 #include "control/http/client.h"
-#include "control/kubernetes/backoff.h"
 #include "control/kubernetes/delivery.h"
 #include "control/kubernetes/discovery.h"
 #include "control/kubernetes/json_cutter.h"
@@ -35,7 +35,7 @@ class Reflector {
     std::chrono::milliseconds initial{60'000};  ///< a WatchList tells nothing new for so long: lists instead
     std::chrono::milliseconds missing{30'000};  ///< until a kind that is not installed is looked for again
     std::chrono::seconds stall{70};  ///< a list tells nothing for so long; servers give up theirs at 60 s
-    std::chrono::milliseconds first_wait{Backoff::kFirst};
+    std::chrono::milliseconds first_wait{http::Backoff::kFirst};
   };
   struct Config {
     const Resource& resource;
@@ -117,7 +117,7 @@ class Reflector {
   DeliveryQueue& queue_;
   Config config_;
   ObjectReader reader_;
-  Backoff backoff_;
+  http::Backoff backoff_;
   std::mt19937_64 random_;
   sources::KindStatus status_;
 

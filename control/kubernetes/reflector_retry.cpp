@@ -137,7 +137,7 @@ void Reflector::retry(const std::string& why, std::optional<std::chrono::seconds
   tell_status();
   // Who was answered must not be woken by another kind, or kinds would wake each other for ever (K6).
   unreached_ = answered == 0 && !asked;
-  wait_for(backoff_.next(Backoff::Clock::now(), asked));
+  wait_for(backoff_.next(http::Backoff::Clock::now(), asked));
 }
 
 }  // namespace bpfnet::kubernetes

@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/base64.h"
-#include "control/etcd/backoff.h"
 #include "control/etcd/config.h"
 #include "control/etcd/wire.h"
 
@@ -149,18 +148,6 @@ TEST(Configs, AreFilledInOrRefusedByFlag) {
   EXPECT_THAT(refusal({.endpoints = {"http://a"}, .prefix = ""}), HasSubstr("--etcd-prefix"));
   EXPECT_THAT(refusal({.endpoints = {"http://a"}, .certificate = "c"}), HasSubstr("--etcd-key"));
   EXPECT_THAT(refusal({.endpoints = {"http://a"}, .user = "u"}), HasSubstr("--etcd-password-file"));
-}
-
-TEST(Backoffs, DoubleToHalfAMinuteAndBeginAnewAfterHealth) {
-  Backoff backoff;
-  auto now = Backoff::Clock::now();
-  for (const int64_t whole : {800, 1600, 3200, 6400, 12'800, 25'600, 30'000, 30'000}) {
-    const auto wait = backoff.failed(now).count();
-    EXPECT_GE(wait, whole / 2);
-    EXPECT_LE(wait, whole);
-    now += std::chrono::milliseconds(whole);
-  }
-  EXPECT_LE(backoff.failed(now + std::chrono::minutes(3)).count(), 800);
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
-// Cutting what a server sends into objects, wherever it was split; and how long one waits for it.
+// Cutting what a server sends into objects, wherever it was split.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "control/kubernetes/backoff.h"
 #include "control/kubernetes/json_cutter.h"
 
 namespace bpfnet::kubernetes {
@@ -10,7 +9,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-using namespace std::chrono_literals;
 
 constexpr std::string_view kFrames =
     "{\"type\":\"ADDED\",\"object\":{\"a\":\"}{\\\"[\\\\\"}}\n{\"b\":[1,{\"c\":\"\\u007d\"}]}{\"d\":{}}\r\n "
@@ -91,27 +89,6 @@ TEST(Member, IsFoundInWhatParsersRefuse) {
   EXPECT_EQ(member(R"({"a":1)", "a"), "") << "it might go on";
   EXPECT_EQ(member("", "a"), "");
   EXPECT_EQ(member("[1]", "a"), "");
-}
-
-// K6
-TEST(Backoff, DoublesToItsCapWithJitterAndForgetsAfterTwoMinutes) {
-  Backoff backoff(1);
-  auto now = Backoff::Clock::now();
-  auto base = 800ms;
-  for (int i = 0; i < 10; ++i) {
-    const auto wait = backoff.next(now);
-    EXPECT_GE(wait, base);
-    EXPECT_LE(wait, 2 * base);
-    now += wait;
-    base = std::min<std::chrono::milliseconds>(2 * base, 30s);
-  }
-  now += 30s + 120s + 1ms;
-  EXPECT_LE(backoff.next(now), 1600ms);
-  EXPECT_GE(backoff.next(now, 20s), 20s) << "Retry-After is honoured";
-  EXPECT_LE(backoff.next(now, 9'999'999'999s), 5min) << "but no year 2099";
-  Backoff one(1);
-  Backoff other(2);
-  EXPECT_NE(one.next(now), other.next(now));
 }
 
 }  // namespace
