@@ -1,7 +1,6 @@
 #include "control/agent/event_loop.h"
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
@@ -12,7 +11,7 @@
 
 namespace bpfnet::agent {
 
-EventLoop::EventLoop(Fd epoll, Fd wake, Fd timer, Fd signals)
+EventLoop::EventLoop(Fd epoll, WakeFd wake, Fd timer, Fd signals)
     : epoll_(std::move(epoll)),
       wake_(std::move(wake)),
       timer_(std::move(timer)),
@@ -35,10 +34,11 @@ Result<std::unique_ptr<EventLoop>> EventLoop::make(const std::vector<int>& signa
   if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return fail_errno(errno, "event loop: block signals");
 
   Fd epoll(epoll_create1(EPOLL_CLOEXEC));
-  Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  WakeFd wake;
   Fd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   Fd signal_fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!epoll || !wake || !timer || !signal_fd) return fail_errno(errno, "event loop: create descriptors");
+  if (!epoll || !wake.valid() || !timer || !signal_fd)
+    return fail_errno(errno, "event loop: create descriptors");
 
   std::unique_ptr<EventLoop> loop(
       new EventLoop(std::move(epoll), std::move(wake), std::move(timer), std::move(signal_fd)));
@@ -72,14 +72,11 @@ void EventLoop::post(Work work) {
   const std::lock_guard lock(mutex_);
   if (closed_) return;
   posted_.push_back(std::move(work));
-  const uint64_t one = 1;
-  // Fails only when the counter is full: then the loop is woken anyway.
-  [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof(one));
+  wake_.signal();
 }
 
 void EventLoop::run_posted() {
-  uint64_t count = 0;
-  [[maybe_unused]] const ssize_t got = read(wake_.get(), &count, sizeof(count));
+  wake_.drain();
   std::vector<Work> now;
   {
     const std::lock_guard lock(mutex_);

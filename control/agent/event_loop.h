@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "base/wake_fd.h"
 
 namespace bpfnet::agent {
 
@@ -66,14 +67,14 @@ class EventLoop {
     Clock::time_point when;
     Work work;
   };
-  EventLoop(Fd epoll, Fd wake, Fd timer, Fd signals);
+  EventLoop(Fd epoll, WakeFd wake, Fd timer, Fd signals);
   void run_posted();
   void run_timers();
   void arm();
 
   std::thread::id owner_ = std::this_thread::get_id();  ///< who made it runs it
   Fd epoll_;
-  Fd wake_;
+  WakeFd wake_;
   Fd timer_;
   Fd signals_;
   std::map<int, std::shared_ptr<Work>> watched_;

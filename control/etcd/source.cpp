@@ -1,7 +1,6 @@
 #include "control/etcd/source.h"
 
 #include <fmt/format.h>
-#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,7 +10,7 @@
 #include <tuple>
 #include <utility>
 
-#include "base/fd.h"
+#include "base/wake_fd.h"
 #include "control/etcd/keys.h"
 #include "control/etcd/values.h"
 #include "control/etcd/watcher.h"
@@ -40,18 +39,17 @@ struct Batch {
 /// What the client's thread hands to the owner's.
 class Inbox {
  public:
-  Inbox() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
-  [[nodiscard]] int fd() const { return event_.get(); }
+  [[nodiscard]] int fd() const { return wake_.get(); }
 
   void put(Batch batch) {
     const std::lock_guard lock(mutex_);
     batches_.push_back(std::move(batch));
-    wake();
+    wake_.signal();
   }
   void put(sources::KindStatus status) {
     const std::lock_guard lock(mutex_);
     status_ = std::move(status);
-    wake();
+    wake_.signal();
   }
 
   struct Content {
@@ -67,19 +65,13 @@ class Inbox {
       content.batches.push_back(std::move(batches_.front()));
       batches_.pop_front();
     }
-    uint64_t value = 0;
-    [[maybe_unused]] const ssize_t got = ::read(event_.get(), &value, sizeof(value));
-    if (!batches_.empty()) wake();
+    wake_.drain();
+    if (!batches_.empty()) wake_.signal();
     return content;
   }
 
  private:
-  void wake() const {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t put = ::write(event_.get(), &one, sizeof(one));
-  }
-
-  Fd event_;
+  WakeFd wake_;
   std::mutex mutex_;
   std::deque<Batch> batches_;
   std::optional<sources::KindStatus> status_;

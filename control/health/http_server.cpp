@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -88,8 +87,8 @@ struct HttpServer::Callbacks {
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start() {
   Fd epoll(epoll_create1(EPOLL_CLOEXEC));
-  Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!epoll || !wake) return fail_errno(errno, "http server: epoll");
+  WakeFd wake;
+  if (!epoll || !wake.valid()) return fail_errno(errno, "http server: epoll");
   std::unique_ptr<HttpServer> server(new HttpServer(std::move(epoll), std::move(wake)));
   server->daemon_ = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr,
                                      &Callbacks::request, server.get(), MHD_OPTION_NOTIFY_CONNECTION,
@@ -111,14 +110,9 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start() {
 
 HttpServer::~HttpServer() {
   stopping_ = true;
-  wake();
+  wake_.signal();
   if (thread_.joinable()) thread_.join();
   if (daemon_) MHD_stop_daemon(daemon_);
-}
-
-void HttpServer::wake() const {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t done = ::write(wake_.get(), &one, sizeof(one));
 }
 
 void HttpServer::watch(uint64_t id, bool on) const {
@@ -161,7 +155,7 @@ void HttpServer::after(std::chrono::milliseconds delay, Work work) {
     const std::lock_guard lock(mutex_);
     timers_.emplace(Clock::now() + delay, std::move(work));
   }
-  wake();
+  wake_.signal();
 }
 
 void HttpServer::accept_on(uint64_t id) {
@@ -235,8 +229,7 @@ void HttpServer::run() {
       const uint64_t id = events[static_cast<size_t>(i)].data.u64;
       if (id == kLibrary) continue;
       if (id == kWake) {
-        uint64_t count = 0;
-        [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof(count));
+        wake_.drain();
       } else {
         accept_on(id);
       }

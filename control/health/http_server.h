@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "base/wake_fd.h"
 #include "control/health/listen_address.h"
 
 struct MHD_Daemon;
@@ -72,17 +73,16 @@ class HttpServer {
   };
   struct Callbacks;  ///< what the HTTP library calls
 
-  HttpServer(Fd epoll, Fd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+  HttpServer(Fd epoll, WakeFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
   void run();
   void accept_on(uint64_t id);
   void pause(uint64_t id);
   void watch(uint64_t id, bool on) const;  ///< with mutex_ held
   void run_due();
   [[nodiscard]] int wait_ms() const;
-  void wake() const;
 
   Fd epoll_;
-  Fd wake_;
+  WakeFd wake_;
   MHD_Daemon* daemon_ = nullptr;
   uint64_t accepting_ = 0;  ///< the listener whose connection is being added
   mutable std::mutex mutex_;

@@ -1,21 +1,13 @@
 #include "control/kubernetes/delivery.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <cerrno>
 
 namespace bpfnet::kubernetes {
 
 Result<std::unique_ptr<DeliveryQueue>> DeliveryQueue::make() {
-  Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake) return fail_errno(errno, "kubernetes: eventfd");
-  return std::unique_ptr<DeliveryQueue>(new DeliveryQueue(std::move(wake)));
-}
-
-void DeliveryQueue::signal() const {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof(one));
+  std::unique_ptr<DeliveryQueue> queue(new DeliveryQueue);
+  if (!queue->wake_.valid()) return fail_errno(errno, "kubernetes: eventfd");
+  return queue;
 }
 
 void DeliveryQueue::put(Delivery delivery) {
@@ -23,19 +15,18 @@ void DeliveryQueue::put(Delivery delivery) {
   room_.wait(lock, [this] { return closed_ || waiting_.size() < kLongest; });
   if (closed_) return;
   waiting_.push_back(std::move(delivery));
-  if (waiting_.size() == 1) signal();
+  if (waiting_.size() == 1) wake_.signal();
 }
 
 void DeliveryQueue::set_status(sources::Kind kind, const sources::KindStatus& status) {
   const std::lock_guard lock(mutex_);
   statuses_[kind] = status;
-  signal();
+  wake_.signal();
 }
 
 std::deque<Delivery> DeliveryQueue::take(size_t limit) {
   const std::lock_guard lock(mutex_);
-  uint64_t count = 0;
-  [[maybe_unused]] const ssize_t got = read(wake_.get(), &count, sizeof(count));
+  wake_.drain();
   std::deque<Delivery> taken;
   if (waiting_.size() <= limit) {
     taken.swap(waiting_);
@@ -44,7 +35,7 @@ std::deque<Delivery> DeliveryQueue::take(size_t limit) {
       taken.push_back(std::move(waiting_.front()));
       waiting_.pop_front();
     }
-    signal();  // there is more
+    wake_.signal();  // there is more
   }
   room_.notify_all();
   return taken;

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "base/fd.h"
 #include "base/result.h"
+#include "base/wake_fd.h"
 #include "control/sources/decode.h"
 #include "control/sources/source.h"
 
@@ -52,10 +52,9 @@ class DeliveryQueue {
   void close();
 
  private:
-  explicit DeliveryQueue(Fd wake) : wake_(std::move(wake)) {}
-  void signal() const;
+  DeliveryQueue() = default;
 
-  Fd wake_;
+  WakeFd wake_;
   mutable std::mutex mutex_;
   std::condition_variable room_;
   std::deque<Delivery> waiting_;
