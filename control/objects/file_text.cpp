@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "base/read_fd.h"
+
 namespace bpfnet::objects {
 namespace {
 
@@ -38,19 +40,6 @@ Status still_as_read(const FileText& old) {
 }
 
 }  // namespace
-
-Result<std::string> read_fd(int fd, const std::string& name, size_t limit) {
-  std::string text;
-  char buffer[64 << 10];
-  for (;;) {
-    const ssize_t got = ::read(fd, buffer, sizeof(buffer));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return fail_errno(errno, "{}: read", name);
-    if (got == 0) return text;
-    text.append(buffer, static_cast<size_t>(got));
-    if (text.size() > limit) return fail_errno(EFBIG, "{}: is larger than {} MiB", name, limit >> 20);
-  }
-}
 
 Result<FileText> read_file(const fs::path& path) {
   FileText file{.path = path, .text = {}};

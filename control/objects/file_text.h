@@ -20,8 +20,6 @@ struct FileText {
   bool link = false;  ///< a symbolic link, or a further name of a file: written down elsewhere
 };
 
-/// `limit`: bytes; a larger file is an error.
-Result<std::string> read_fd(int fd, const std::string& name, size_t limit);
 Result<FileText> read_file(const std::filesystem::path& path);
 
 /// Holds off others that take it too, until it goes; nothing is left behind. Waits.

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 
+#include "base/read_fd.h"
 #include "control/objects/file_text.h"
 #include "control/sources/files.h"
 

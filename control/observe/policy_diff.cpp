@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "base/read_fd.h"
 #include "control/compile/explain.h"
 #include "control/observe/table.h"
 
@@ -27,16 +28,9 @@ tl::unexpected<Error> too_large(const std::string& name) {
 }
 
 Result<std::string> read_all(int fd, const std::string& name) {
-  std::string text;
-  char buffer[64 << 10];
-  for (;;) {
-    const ssize_t got = ::read(fd, buffer, sizeof(buffer));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return fail_errno(errno, "{}: read", name);
-    if (got == 0) return text;
-    text.append(buffer, static_cast<size_t>(got));
-    if (text.size() > kMaxBody) return too_large(name);
-  }
+  auto text = read_fd(fd, name, kMaxBody);
+  if (!text && text.error().code == EFBIG) return too_large(name);
+  return text;
 }
 
 Result<std::string> read_file(const std::string& file) {
