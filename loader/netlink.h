@@ -158,6 +158,7 @@ class Netlink {
   Result<bool> delete_neighbour(int ifindex, const Address& address);
 
  private:
+  Result<Link> made_link(const std::string& name);
   explicit Netlink(std::unique_ptr<NetlinkSocket> socket);
   std::unique_ptr<NetlinkSocket> socket_;
 };

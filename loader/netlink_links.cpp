@@ -42,6 +42,12 @@ void put_mac(nl_msg* message, const Mac& mac) {
   if (!mac.is_zero()) nla_put(message, IFLA_ADDRESS, static_cast<int>(mac.bytes.size()), mac.bytes.data());
 }
 
+void put_link(nl_msg* message, const std::string& name, const Mac& mac, uint32_t mtu) {
+  nla_put_string(message, IFLA_IFNAME, name.c_str());
+  put_mac(message, mac);
+  if (mtu != 0) nla_put_u32(message, IFLA_MTU, mtu);
+}
+
 }  // namespace
 
 bool Link::is_running() const {
@@ -106,42 +112,40 @@ Result<std::optional<Link>> Netlink::link(int ifindex) {
   return result;
 }
 
+Result<Link> Netlink::made_link(const std::string& name) {
+  auto made = link(name);
+  if (!made) return pass(made);
+  if (!*made) return fail_errno(ENODEV, "link {}: gone as soon as it was made", name);
+  return std::move(**made);
+}
+
 Result<Link> Netlink::create_veth(const VethSpec& spec) {
   BPFNET_TRY(check_name(spec.name));
   BPFNET_TRY(check_name(spec.peer_name));
   auto message = link_request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
   nl_msg* m = message.get();
-  nla_put_string(m, IFLA_IFNAME, spec.name.c_str());
-  put_mac(m, spec.mac);
-  if (spec.mtu != 0) nla_put_u32(m, IFLA_MTU, spec.mtu);
+  put_link(m, spec.name, spec.mac, spec.mtu);
   nlattr* info = nla_nest_start(m, IFLA_LINKINFO);
   nla_put_string(m, IFLA_INFO_KIND, "veth");
   nlattr* data = nla_nest_start(m, IFLA_INFO_DATA);
   nlattr* peer = nla_nest_start(m, VETH_INFO_PEER);
   ifinfomsg peer_info{};
   nlmsg_append(m, &peer_info, sizeof(peer_info), NLMSG_ALIGNTO);
-  nla_put_string(m, IFLA_IFNAME, spec.peer_name.c_str());
-  put_mac(m, spec.peer_mac);
-  if (spec.mtu != 0) nla_put_u32(m, IFLA_MTU, spec.mtu);
+  put_link(m, spec.peer_name, spec.peer_mac, spec.mtu);
   if (spec.peer_netns_fd >= 0) nla_put_u32(m, IFLA_NET_NS_FD, static_cast<uint32_t>(spec.peer_netns_fd));
   nla_nest_end(m, peer);
   nla_nest_end(m, data);
   nla_nest_end(m, info);
   BPFNET_TRY(socket_->request(std::move(message),
                               fmt::format("link {} with peer {}: create", spec.name, spec.peer_name)));
-  auto made = link(spec.name);
-  if (!made) return pass(made);
-  if (!*made) return fail_errno(ENODEV, "link {}: gone as soon as it was made", spec.name);
-  return std::move(**made);
+  return made_link(spec.name);
 }
 
 Result<Link> Netlink::create_vxlan(const VxlanSpec& spec) {
   BPFNET_TRY(check_name(spec.name));
   auto message = link_request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
   nl_msg* m = message.get();
-  nla_put_string(m, IFLA_IFNAME, spec.name.c_str());
-  put_mac(m, spec.mac);
-  if (spec.mtu != 0) nla_put_u32(m, IFLA_MTU, spec.mtu);
+  put_link(m, spec.name, spec.mac, spec.mtu);
   nlattr* info = nla_nest_start(m, IFLA_LINKINFO);
   nla_put_string(m, IFLA_INFO_KIND, "vxlan");
   nlattr* data = nla_nest_start(m, IFLA_INFO_DATA);
@@ -151,10 +155,7 @@ Result<Link> Netlink::create_vxlan(const VxlanSpec& spec) {
   nla_nest_end(m, data);
   nla_nest_end(m, info);
   BPFNET_TRY(socket_->request(std::move(message), fmt::format("link {} of VXLAN: create", spec.name)));
-  auto made = link(spec.name);
-  if (!made) return pass(made);
-  if (!*made) return fail_errno(ENODEV, "link {}: gone as soon as it was made", spec.name);
-  return std::move(**made);
+  return made_link(spec.name);
 }
 
 Result<bool> Netlink::delete_link(std::string_view name) {
