@@ -62,6 +62,13 @@ std::span<const Item> first_part(std::span<const Item> items, Size size) {
   return items.first(count);
 }
 
+const Key& key_of(const Manifest& manifest) {
+  return *manifest.key;
+}
+const Key& key_of(const Key& key) {
+  return key;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<EtcdStore>> EtcdStore::open(const etcd::Config& config) {
@@ -133,31 +140,22 @@ Result<Listing> EtcdStore::list() {
   return listing;
 }
 
-Result<Changes> EtcdStore::apply(const std::vector<Manifest>& manifests, bool dry_run) {
+template <typename Item, typename Size, typename Plan>
+Result<Changes> EtcdStore::in_parts(std::span<const Item> left, const Size& size, bool dry_run,
+                                    const Plan& plan) {
   Changes result;
-  const auto size = [](const Manifest& manifest) { return json_text(manifest.json).size(); };
-  std::span<const Manifest> left(manifests);
   for (int tries = 1; !left.empty();) {
     const auto part = first_part(left, size);
     std::vector<std::string> keys;
-    for (const Manifest& each : part) keys.push_back(place(*each.key));
+    for (const Item& each : part) keys.push_back(place(key_of(each)));
     const auto present = read(keys);
     if (!present) return pass(present);
     std::vector<Operation> operations;
     std::vector<Change> changes;
-    for (const Manifest& each : part) {
-      const std::string key = place(*each.key);
-      const auto found = present->find(key);
+    for (size_t i = 0; i < part.size(); ++i) {
+      const auto found = present->find(keys[i]);
       const KeyValue* now = found == present->end() ? nullptr : &found->second;
-      ordered_json json = each.json;
-      BPFNET_TRY(check_version(take_version(json), now, each));
-      const bool same = now != nullptr && ordered_json::parse(now->value, nullptr, false) == json;
-      changes.push_back({*each.key,
-                         same  ? Action::kUnchanged
-                         : now ? Action::kConfigured
-                               : Action::kCreated,
-                         key});
-      if (!same) operations.push_back({key, now ? now->mod_revision : 0, json_text(json)});
+      BPFNET_TRY(plan(part[i], keys[i], now, operations, changes));
     }
     if (!operations.empty() && !dry_run) {
       const auto written = write(operations, result.revision);
@@ -173,35 +171,34 @@ Result<Changes> EtcdStore::apply(const std::vector<Manifest>& manifests, bool dr
   return result;
 }
 
+Result<Changes> EtcdStore::apply(const std::vector<Manifest>& manifests, bool dry_run) {
+  const auto size = [](const Manifest& manifest) { return json_text(manifest.json).size(); };
+  const auto plan = [](const Manifest& manifest, const std::string& key, const KeyValue* now,
+                       std::vector<Operation>& operations, std::vector<Change>& changes) -> Status {
+    ordered_json json = manifest.json;
+    BPFNET_TRY(check_version(take_version(json), now, manifest));
+    const bool same = now != nullptr && ordered_json::parse(now->value, nullptr, false) == json;
+    changes.push_back({*manifest.key,
+                       same  ? Action::kUnchanged
+                       : now ? Action::kConfigured
+                             : Action::kCreated,
+                       key});
+    if (!same) operations.push_back({key, now ? now->mod_revision : 0, json_text(json)});
+    return ok();
+  };
+  return in_parts(std::span<const Manifest>(manifests), size, dry_run, plan);
+}
+
 Result<Changes> EtcdStore::remove(const std::vector<Key>& keys, bool dry_run) {
-  Changes result;
-  std::span<const Key> left(keys);
-  for (int tries = 1; !left.empty();) {
-    const auto part = first_part(left, [](const Key&) { return 0; });
-    std::vector<std::string> names;
-    for (const Key& each : part) names.push_back(place(each));
-    const auto present = read(names);
-    if (!present) return pass(present);
-    std::vector<Operation> operations;
-    std::vector<Change> changes;
-    for (const Key& each : part) {
-      const auto found = present->find(place(each));
-      if (found == present->end()) continue;
-      changes.push_back({each, Action::kDeleted, found->first});
-      operations.push_back({found->first, found->second.mod_revision, std::nullopt});
-    }
-    if (!operations.empty() && !dry_run) {
-      const auto written = write(operations, result.revision);
-      if (!written) return pass(written);
-      if (!*written && ++tries > kTries)
-        return fail("etcd: others write the same objects all the time; try again");
-      if (!*written) continue;
-    }
-    result.changes.insert(result.changes.end(), changes.begin(), changes.end());
-    left = left.subspan(part.size());
-    tries = 1;
-  }
-  return result;
+  const auto plan = [](const Key& name, const std::string& key, const KeyValue* now,
+                       std::vector<Operation>& operations, std::vector<Change>& changes) -> Status {
+    if (now == nullptr) return ok();
+    changes.push_back({name, Action::kDeleted, key});
+    operations.push_back({key, now->mod_revision, std::nullopt});
+    return ok();
+  };
+  return in_parts(
+      std::span<const Key>(keys), [](const Key&) { return 0; }, dry_run, plan);
 }
 
 }  // namespace bpfnet::objects

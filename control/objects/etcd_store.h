@@ -2,6 +2,9 @@
 
 #include <map>
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "control/etcd/gateway.h"
 #include "control/etcd/wire.h"
@@ -29,6 +32,10 @@ class EtcdStore : public ObjectStore {
   Result<std::map<std::string, etcd::KeyValue>> read(const std::vector<std::string>& keys);
   /// True: all of it was written; false: somebody else was there before.
   Result<bool> write(const std::vector<etcd::Operation>& operations, int64_t& revision);
+  /// Changes what `plan` says of each item and of what there is now at its key, some keys in a transaction;
+  /// one that somebody else came before is planned anew. `size`: bytes of what may be written.
+  template <typename Item, typename Size, typename Plan>
+  Result<Changes> in_parts(std::span<const Item> left, const Size& size, bool dry_run, const Plan& plan);
   [[nodiscard]] std::string place(const Key& key) const;
 
   etcd::Config config_;
