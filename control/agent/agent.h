@@ -133,6 +133,7 @@ class Agent : public cni::EndpointHooks {
   void refresh_routes();
   [[nodiscard]] bool has_overlay() const { return overlay_ifindex_ != 0; }
   [[nodiscard]] Tunnels tunnels() const;
+  [[nodiscard]] std::map<uint32_t, node> overlay_nodes() const;
   /// What fits into packets to other nodes: of the device, and of pods to come.
   void refresh_mtu();
   [[nodiscard]] std::string routing_text() const;

@@ -251,6 +251,10 @@ Tunnels Agent::tunnels() const {
                      .uplink_mtu = uplinks_.empty() ? kDefaultMtu : mtu});
 }
 
+std::map<uint32_t, node> Agent::overlay_nodes() const {
+  return has_overlay() ? tunnels().records : std::map<uint32_t, node>{};
+}
+
 void Agent::refresh_mtu() {
   const loader::Link* uplink = uplinks_.empty() ? nullptr : links_.find(uplinks_.front());
   pod_mtu_ = has_overlay() ? tunnels().mtu : uplink ? uplink->mtu : kDefaultMtu;
@@ -328,14 +332,13 @@ void Agent::save_numbers_later() {
 apply::Problems Agent::publish_all() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
-  auto problems =
-      publisher_->publish({.services = services_.pending(true),
-                           .policy = policies_.image(),
-                           .endpoints = facts,
-                           .interfaces = devices,
-                           .changes = policies_.pending(),
-                           .nodes = has_overlay() ? tunnels().records : std::map<uint32_t, node>{}},
-                          EventLoop::Clock::now());
+  auto problems = publisher_->publish({.services = services_.pending(true),
+                                       .policy = policies_.image(),
+                                       .endpoints = facts,
+                                       .interfaces = devices,
+                                       .changes = policies_.pending(),
+                                       .nodes = overlay_nodes()},
+                                      EventLoop::Clock::now());
   policies_.published();
   return problems;
 }
@@ -378,13 +381,12 @@ uint64_t Agent::do_resync() {
   const auto facts = endpoint_facts();
   const auto devices = interfaces();
   apply::Problems problems;
-  const uint64_t repairs =
-      publisher_->resync({.services = services_.pending(true),
-                          .policy = policies_.image(),
-                          .endpoints = facts,
-                          .interfaces = devices,
-                          .nodes = has_overlay() ? tunnels().records : std::map<uint32_t, node>{}},
-                         EventLoop::Clock::now(), problems);
+  const uint64_t repairs = publisher_->resync({.services = services_.pending(true),
+                                               .policy = policies_.image(),
+                                               .endpoints = facts,
+                                               .interfaces = devices,
+                                               .nodes = overlay_nodes()},
+                                              EventLoop::Clock::now(), problems);
   note_problems(std::move(problems));
   ++resyncs_;
   resync_repairs_ += repairs;
