@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <string>
 
+#include "base/fd_io.h"
 #include "control/cni/plugin.h"
 
 extern char** environ;
@@ -19,15 +20,6 @@ std::string read_stdin() {
     if (got > 0) text.append(buffer, static_cast<size_t>(got));
     if (got == 0 || (got < 0 && errno != EINTR)) return text;
   }
-}
-
-bool write_stdout(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t wrote = ::write(STDOUT_FILENO, text.data(), text.size());
-    if (wrote < 0 && errno != EINTR) return false;
-    if (wrote > 0) text.remove_prefix(static_cast<size_t>(wrote));
-  }
-  return true;
 }
 
 constexpr const char* kAbout =
@@ -46,6 +38,7 @@ int main() {
   const PluginOutcome outcome = run_plugin(
       variables, read_stdin(), [](const NetConf& conf) { return std::make_unique<UnixAgentLink>(conf); });
   if (outcome.exit_code != 0) std::fprintf(stderr, "bpfnet-cni: %s\n", outcome.output.c_str());
-  if (!write_stdout(outcome.output + (outcome.output.empty() ? "" : "\n"))) return 1;
+  if (!bpfnet::write_fd(STDOUT_FILENO, "stdout", outcome.output + (outcome.output.empty() ? "" : "\n")))
+    return 1;
   return outcome.exit_code;
 }

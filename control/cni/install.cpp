@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include <sstream>
 
 #include "base/fd.h"
+#include "base/fd_io.h"
 #include "control/cni/version.h"
 
 namespace bpfnet::cni {
@@ -27,28 +29,12 @@ constexpr const char* kPluginName = "bpfnet-cni";
 Result<std::string> read_file(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return fail_errno(errno, "{}: open", path);
-  std::string text;
-  char buffer[65536];
-  for (;;) {
-    const ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
-    if (got == 0) return text;
-    if (got < 0 && errno != EINTR) return fail_errno(errno, "{}: read", path);
-    if (got > 0) text.append(buffer, static_cast<size_t>(got));
-  }
+  return read_fd(fd.get(), path, SIZE_MAX);
 }
 
 bool holds(const std::string& path, const std::string& text) {
   const auto present = read_file(path);
   return present && *present == text;
-}
-
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t wrote = ::write(fd, text.data(), text.size());
-    if (wrote < 0 && errno != EINTR) return false;
-    if (wrote > 0) text.remove_prefix(static_cast<size_t>(wrote));
-  }
-  return true;
 }
 
 /// Writes a hidden file beside `path`, whose name no runtime reads, and renames it: readers see the old file
@@ -59,7 +45,7 @@ Status replace_file(const std::string& path, const std::string& text, mode_t mod
       (target.parent_path() / fmt::format(".{}.{}.new", target.filename().string(), ::getpid())).string();
   Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
   if (!fd) return fail_errno(errno, "{}: create", temporary);
-  bool whole = write_all(fd.get(), text) && ::fchmod(fd.get(), mode) == 0 && ::fsync(fd.get()) == 0;
+  bool whole = write_fd(fd.get(), temporary, text) && ::fchmod(fd.get(), mode) == 0 && ::fsync(fd.get()) == 0;
   if (whole) {
     fd.reset();  // a program that somebody has open to write cannot be run
     whole = ::rename(temporary.c_str(), path.c_str()) == 0;

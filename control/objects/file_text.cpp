@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "base/read_fd.h"
+#include "base/fd_io.h"
 
 namespace bpfnet::objects {
 namespace {
@@ -17,16 +17,6 @@ namespace fs = std::filesystem;
 
 constexpr size_t kFewFiles = 16;
 constexpr size_t kMaxFile = 256UL << 20;  // as the agent reads them
-
-Status write_all(int fd, std::string_view text, const std::string& name) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return fail_errno(errno, "{}: write", name);
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  return ok();
-}
 
 Status still_as_read(const FileText& old) {
   struct stat now {};
@@ -77,7 +67,7 @@ Status FileChanges::write(const std::string& name, std::string_view text, const 
   const Fd fd(::open(change.temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
   if (!fd) return fail_errno(errno, "{}: create", change.temporary.string());
   changes_.push_back(change);
-  BPFNET_TRY(write_all(fd.get(), text, change.path.string()));
+  BPFNET_TRY(write_fd(fd.get(), change.path.string(), text));
   if (old != nullptr &&
       (::fchown(fd.get(), old->info.st_uid, old->info.st_gid) != 0 || ::fchmod(fd.get(), mode) != 0))
     return fail_errno(errno, "{}: keep its owner and mode", change.path.string());

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <map>
 
-#include "base/read_fd.h"
+#include "base/fd_io.h"
 #include "control/objects/file_text.h"
 #include "control/sources/files.h"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "base/read_fd.h"
+#include "base/fd_io.h"
 #include "control/compile/explain.h"
 #include "control/observe/table.h"
 

@@ -1,4 +1,4 @@
-#include "base/read_fd.h"
+#include "base/fd_io.h"
 
 #include <unistd.h>
 
@@ -17,6 +17,16 @@ Result<std::string> read_fd(int fd, const std::string& name, size_t limit) {
     text.append(buffer, static_cast<size_t>(got));
     if (text.size() > limit) return fail_errno(EFBIG, "{}: is larger than {} MiB", name, limit >> 20);
   }
+}
+
+Status write_fd(int fd, const std::string& name, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return fail_errno(errno, "{}: write", name);
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return ok();
 }
 
 }  // namespace bpfnet
