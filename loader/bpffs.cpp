@@ -11,10 +11,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <memory>
-#include <sstream>
 
+#include "loader/mounts.h"
 #include "maps/labels.h"
 
 namespace bpfnet::loader {
@@ -48,21 +47,9 @@ Status mount_bpffs(const std::string& dir) {
 }  // namespace
 
 bool is_own_mount(const std::string& dir, std::string_view kind) {
-  std::ifstream mounts("/proc/self/mountinfo");
   bool ours = false;
-  for (std::string line; std::getline(mounts, line);) {
-    std::istringstream fields(line);
-    std::string word;
-    std::string point;
-    for (int i = 0; i < 5 && fields >> word; ++i) point = word;
-    if (point != dir) continue;
-    while (fields >> word && word != "-") {
-    }
-    std::string type;
-    std::string source;
-    fields >> type >> source;
-    ours = type == kind && source == kMountSource;
-  }
+  for (const Mount& mount : read_mounts())
+    if (mount.point == dir) ours = mount.type == kind && mount.source == kMountSource;
   return ours;
 }
 

@@ -11,11 +11,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <optional>
-#include <sstream>
 
 #include "loader/bpffs.h"
+#include "loader/mounts.h"
 
 namespace bpfnet::loader {
 namespace {
@@ -25,16 +24,8 @@ constexpr ino_t kInitialCgroupNamespace = 0xEFFFFFFB;
 
 /// Where this host has cgroup2; empty: nowhere.
 std::string cgroup2_mount() {
-  std::ifstream mounts("/proc/self/mountinfo");
-  for (std::string line; std::getline(mounts, line);) {
-    std::istringstream fields(line);
-    std::string word;
-    std::string point;
-    for (int i = 0; i < 5 && fields >> word; ++i) point = word;
-    while (fields >> word && word != "-") {
-    }
-    if (fields >> word && word == "cgroup2") return point;
-  }
+  for (const Mount& mount : read_mounts())
+    if (mount.type == "cgroup2") return mount.point;
   return {};
 }
 
