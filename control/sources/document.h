@@ -25,7 +25,12 @@ struct Value {
 
   /// The first entry named `key`; null when there is none.
   [[nodiscard]] const Value* find(std::string_view key) const;
+  /// Of this map alone.
+  [[nodiscard]] bool names_a_key_twice() const;
 };
+
+/// Levels of lists and maps in each other that are read.
+inline constexpr size_t kMaxDepth = 64;
 
 /// A parsed document; owns all of its nodes. Not to be copied: the nodes point to each other.
 struct Document {

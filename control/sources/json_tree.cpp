@@ -3,14 +3,12 @@
 #include <simdjson.h>
 
 #include <algorithm>
-#include <set>
 
 namespace bpfnet::sources {
 namespace {
 
 namespace dom = simdjson::dom;
 
-constexpr size_t kMaxDepth = 64;
 /// A buffer that one large object has left behind is given back.
 constexpr size_t kLargestKept = size_t{4} << 20;
 
@@ -65,7 +63,7 @@ class Builder {
       map.entries.emplace_back(entry.key, value);
       attach_size(map, *value);
     }
-    if (names_a_key_twice(map)) map.has_duplicate_keys = true;
+    if (map.names_a_key_twice()) map.has_duplicate_keys = true;
   }
 
   static void attach(Value& list, const Value* item) {
@@ -75,18 +73,6 @@ class Builder {
   static void attach_size(Value& parent, const Value& child) {
     parent.size += child.size;
     parent.has_duplicate_keys |= child.has_duplicate_keys;
-  }
-
-  static bool names_a_key_twice(const Value& map) {
-    if (map.entries.size() > 16) {
-      std::set<std::string_view> seen;
-      return !std::ranges::all_of(map.entries,
-                                  [&](const auto& entry) { return seen.insert(entry.first).second; });
-    }
-    for (size_t i = 1; i < map.entries.size(); ++i)
-      for (size_t j = 0; j < i; ++j)
-        if (map.entries[i].first == map.entries[j].first) return true;
-    return false;
   }
 
   Document& document_;

@@ -8,23 +8,8 @@
 namespace bpfnet::sources {
 namespace {
 
-constexpr size_t kMaxDepth = 64;
 // Aliases can blow a small file up to billions of nodes; honest manifests repeat a few labels.
 constexpr uint64_t kMaxAliasedNodes = 100'000;
-
-bool names_a_key_twice(const Value& map) {
-  if (map.entries.size() <= 16) {
-    for (size_t i = 1; i < map.entries.size(); ++i) {
-      for (size_t j = 0; j < i; ++j) {
-        if (map.entries[i].first == map.entries[j].first) return true;
-      }
-    }
-    return false;
-  }
-  std::set<std::string_view> seen;
-  return !std::ranges::all_of(map.entries,
-                              [&](const auto& entry) { return seen.insert(entry.first).second; });
-}
 
 }  // namespace
 
@@ -33,6 +18,19 @@ const Value* Value::find(std::string_view key) const {
     if (name == key) return value;
   }
   return nullptr;
+}
+
+bool Value::names_a_key_twice() const {
+  if (entries.size() <= 16) {
+    for (size_t i = 1; i < entries.size(); ++i) {
+      for (size_t j = 0; j < i; ++j) {
+        if (entries[i].first == entries[j].first) return true;
+      }
+    }
+    return false;
+  }
+  std::set<std::string_view> seen;
+  return !std::ranges::all_of(entries, [&](const auto& entry) { return seen.insert(entry.first).second; });
 }
 
 void TreeBuilder::null(int line, size_t anchor) {
@@ -67,7 +65,7 @@ void TreeBuilder::end() {
   open_.pop_back();
   Value& value = *level.value;
   if (value.kind == Value::Kind::kMap) {
-    if (names_a_key_twice(value)) value.has_duplicate_keys = true;
+    if (value.names_a_key_twice()) value.has_duplicate_keys = true;
     merge(level);
   }
   attach(value);
