@@ -95,6 +95,23 @@ Address TwoNodes::service_ip(int number, Family family) {
   return service.cluster_ips.at(family == Family::kIpv4 ? 0 : 1);
 }
 
+std::unique_ptr<Cluster> OneNode::cluster_;
+
+void OneNode::SetUpTestSuite() {
+  cluster_ = std::make_unique<Cluster>(cluster_options({"node-a"}));
+  cluster_->add_pod(0, "web-a");
+  cluster_->add_pod(0, "client-a");
+}
+
+void OneNode::TearDownTestSuite() {
+  cluster_.reset();
+}
+
+bool OneNode::answers(int number) {
+  const HostPort to{Address::parse(fmt::format("10.96.0.{}", number)).value(), 80};
+  return ask(cluster_->pod("client-a").netns(), "tcp", to, {.timeout = kSilence}).has_value();
+}
+
 void TwoNodes::SetUpTestSuite() {
   set_up(cluster_options());
 }

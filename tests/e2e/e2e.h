@@ -89,6 +89,20 @@ class TwoNodes : public testing::TestWithParam<Family> {
   static std::unique_ptr<Cluster> cluster_;
 };
 
+/// node-a alone, with pods web-a and client-a.
+class OneNode : public testing::Test {
+ public:
+  static void SetUpTestSuite();
+  static void TearDownTestSuite();
+
+ protected:
+  void SetUp() override { ASSERT_TRUE(cluster_) << "the cluster could not be made"; }
+  static Node& node() { return cluster_->node(0); }
+  /// Whether client-a is served by the cluster IP of echo_service()'s `number`.
+  static bool answers(int number);
+  static std::unique_ptr<Cluster> cluster_;
+};
+
 /// A service with port 80, TCP and UDP, to the pods' echo servers.
 ServiceManifest echo_service(const std::string& name, int number, std::vector<BackendManifest> backends,
                              uint16_t node_port = 0);

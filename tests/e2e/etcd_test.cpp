@@ -215,30 +215,14 @@ TEST_P(Etcd, ItsEndAndReturnAreNotNoticedByTraffic) {
 INSTANTIATE_TEST_SUITE_P(, Etcd, testing::Values(Family::kIpv4, Family::kIpv6), family_name);
 
 /// `apply`, `get` and `delete` with an agent that reads files.
-class ObjectFiles : public testing::Test {
- public:
-  static void SetUpTestSuite() {
-    cluster_ = std::make_unique<Cluster>(cluster_options({"node-a"}));
-    cluster_->add_pod(0, "web-a");
-    cluster_->add_pod(0, "client-a");
-  }
-  static void TearDownTestSuite() { cluster_.reset(); }
-
+class ObjectFiles : public OneNode {
  protected:
-  void SetUp() override { ASSERT_TRUE(cluster_) << "the cluster could not be made"; }
-  static Node& node() { return cluster_->node(0); }
-  static bool answers(int number) {
-    const HostPort to{Address::parse(fmt::format("10.96.0.{}", number)).value(), 80};
-    return ask(cluster_->pod("client-a").netns(), "tcp", to, {.timeout = kSilence}).has_value();
-  }
   static std::string file(int number) {
     const std::string path = node().dir("object.yaml");
     write_atomically(path, echo_service("filed", number, {cluster_->backend("web-a")}).yaml());
     return path;
   }
-  static std::unique_ptr<Cluster> cluster_;
 };
-std::unique_ptr<Cluster> ObjectFiles::cluster_;
 
 TEST_F(ObjectFiles, AreInTheMapsWhenApplyEndsAndGoneWhenDeleteDoes) {
   for (int round = 0; round < 20; ++round) {

@@ -16,28 +16,12 @@ namespace {
 
 using std::chrono::steady_clock;
 
-class Manifests : public testing::Test {
- public:
-  static void SetUpTestSuite() {
-    cluster_ = std::make_unique<Cluster>(cluster_options({"node-a"}));
-    cluster_->add_pod(0, "web-a");
-    cluster_->add_pod(0, "client-a");
-  }
-  static void TearDownTestSuite() { cluster_.reset(); }
-
+class Manifests : public OneNode {
  protected:
-  void SetUp() override { ASSERT_TRUE(cluster_) << "the cluster could not be made"; }
-  static Node& node() { return cluster_->node(0); }
   static std::string service(const std::string& name, int number) {
     return echo_service(name, number, {cluster_->backend("web-a")}).yaml();
   }
-  static bool answers(int number) {
-    const HostPort to{Address::parse(fmt::format("10.96.0.{}", number)).value(), 80};
-    return ask(cluster_->pod("client-a").netns(), "tcp", to, {.timeout = kSilence}).has_value();
-  }
-  static std::unique_ptr<Cluster> cluster_;
 };
-std::unique_ptr<Cluster> Manifests::cluster_;
 
 frontend_key cluster_ip(int number) {
   frontend_key key{};
