@@ -14,6 +14,13 @@ constexpr int kConnections = 200;
 
 class TwoClients : public ThreeNodes, public testing::WithParamInterface<Family> {
  protected:
+  /// All of them speak before any is listened to.
+  static void each_hears_its_own(std::vector<TcpClient>& connections) {
+    for (size_t i = 0; i < connections.size(); i++)
+      ASSERT_TRUE(worked(connections[i].send(fmt::format("{:08}", i))));
+    for (size_t i = 0; i < connections.size(); i++)
+      EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
+  }
   static Family family() { return GetParam(); }
   void SetUp() override {
     cluster().apply("clients", open_service("clients", kNumber, {backend("web-b")}).yaml());
@@ -41,10 +48,7 @@ TEST_P(TwoClients, OneSourcePortStaysApartByTcp) {
   for (const auto& client : connections) ports.insert(client.seen().peer.port);
   EXPECT_EQ(ports.size(), connections.size());
   // All at once: an answer in the wrong connection would be other bytes.
-  for (size_t i = 0; i < connections.size(); i++)
-    ASSERT_TRUE(worked(connections[i].send(fmt::format("{:08}", i))));
-  for (size_t i = 0; i < connections.size(); i++)
-    EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
+  each_hears_its_own(connections);
 }
 
 TEST_P(TwoClients, OneSourcePortStaysApartByUdp) {
@@ -78,10 +82,7 @@ TEST_P(TwoClients, FixedPortsThroughTheServiceAndDirectly) {
       connections.push_back(std::move(*client));
     }
   }
-  for (size_t i = 0; i < connections.size(); i++)
-    ASSERT_TRUE(worked(connections[i].send(fmt::format("{:08}", i))));
-  for (size_t i = 0; i < connections.size(); i++)
-    EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
+  each_hears_its_own(connections);
 }
 
 /// A node port whose backend is a process of node-a's own network.
@@ -119,10 +120,7 @@ TEST_P(ServiceAndProcess, OneSourcePortReachesBothByTcp) {
       connections.push_back(std::move(*client));
     }
   }
-  for (size_t i = 0; i < connections.size(); i++)
-    ASSERT_TRUE(worked(connections[i].send(fmt::format("{:08}", i))));
-  for (size_t i = 0; i < connections.size(); i++)
-    EXPECT_TRUE(worked(connections[i].collect(fmt::format("{:08}", i)))) << i;
+  each_hears_its_own(connections);
 }
 
 TEST_P(ServiceAndProcess, OneSourcePortReachesBothByUdp) {
