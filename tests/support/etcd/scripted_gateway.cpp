@@ -79,9 +79,7 @@ json ScriptedGateway::header(int64_t revision, uint64_t cluster) {
 }
 
 json ScriptedGateway::kv(const std::string& key, const std::string& value, int64_t revision) {
-  return {{"key", to_base64(key)},
-          {"value", to_base64(value)},
-          {"mod_revision", std::to_string(revision)}};
+  return {{"key", to_base64(key)}, {"value", to_base64(value)}, {"mod_revision", std::to_string(revision)}};
 }
 
 json ScriptedGateway::range(int64_t revision, std::vector<json> kvs, bool more) {
