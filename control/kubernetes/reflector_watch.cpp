@@ -39,12 +39,12 @@ void Reflector::begin_watch(bool initial) {
   list_.reset();
   prepare();
   frames_taken_ = 0;
-  begun_ = progress_ = Clock::now();
+  progress_ = begun_;
   request_ = client_.send(std::move(watch),
                           {.head = [this](const http::Head& head) { take_head(head); },
                            .data =
                                [this](std::string_view data) {
-                                 heard_ = Clock::now();
+                                 hear();
                                  if (head_.status != 200) return keep_error(data);
                                  bool more = true;
                                  const Status fed = frames_->feed(
