@@ -2,6 +2,7 @@
 // short times beside agents with theirs, which ride such a cut out; what theirs make of a long one takes 45
 // seconds and is the suite KubernetesCutMinute, run by scripts/test-slow.
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "control/kubernetes/source.h"
 #include "tests/e2e/e2e.h"
 #include "tests/e2e/traffic.h"
+#include "tests/support/cluster/lossy_switch.h"
 #include "tests/support/must.h"
 
 namespace bpfnet::e2e {
@@ -34,21 +36,19 @@ std::string lost_name(const testing::TestParamInfo<Lost>& info) {
 /// The network is cut between nodes and a server while this lives.
 class Cut {
  public:
-  Cut(Network& network, const Host& server) : network_(network), there_(server.ip(Family::kIpv4)) {}
-  Cut(Network& network, const Host& server, const Host& node, Lost lost) : Cut(network, server) {
+  Cut(const Cluster& cluster, const Host& server)
+      : switch_(cluster.options()), there_(server.ip(Family::kIpv4)) {}
+  Cut(const Cluster& cluster, const Host& server, const Host& node, Lost lost) : Cut(cluster, server) {
     begin(node, lost);
   }
-  ~Cut() { network_.mend(); }
   void begin(const Host& node, Lost lost) {
     const Address& here = node.ip(Family::kIpv4);
-    if (lost != Lost::kReceived) network_.lose(here, there_);
-    if (lost != Lost::kSent) network_.lose(there_, here);
+    if (lost != Lost::kReceived) switch_.lose(here, there_);
+    if (lost != Lost::kSent) switch_.lose(there_, here);
   }
-  Cut(const Cut&) = delete;
-  Cut& operator=(const Cut&) = delete;
 
  private:
-  Network& network_;
+  LossySwitch switch_;
   Address there_;
 };
 
@@ -135,7 +135,7 @@ TEST_P(KubernetesCut, UnderStandingWatchesIsNoticedAndMended) {
   QuickSource source(node().netns(), api.url());
   ASSERT_TRUE(source.until([&] { return source.current() && api.server().watches() == 8; }));
   {
-    const Cut cut(network(), host, node().host(), GetParam());
+    const Cut cut(cluster(), host, node().host(), GetParam());
     // Where only what we send is lost this still arrives, and is no sign that we are heard.
     api.server().put_all(service_objects("meanwhile", 21));
     api.server().remove("Service", "default", "before");
@@ -197,7 +197,7 @@ TEST_P(KubernetesCut, InTheMiddleOfAListIsNoticedAndMended) {
     return *std::ranges::find(all, "services", &sources::KindStatus::kind);
   };
   {
-    const Cut cut(network(), host, node().host(), GetParam());
+    const Cut cut(cluster(), host, node().host(), GetParam());
     if (GetParam() != Lost::kSent) is_cut = true;  // the second half is lost
     ASSERT_TRUE(source.until([&] { return services().state.starts_with("waiting: not reached"); }));
     EXPECT_THAT(source.services(), IsSupersetOf(names));
@@ -230,7 +230,7 @@ TEST_P(KubernetesCut, ShortOneIsRiddenOut) {
     return ask(cluster().pod("client-a").netns(), "tcp", late, {.timeout = kSilence}).has_value();
   };
   {
-    const Cut cut(network(), network().client(), node().host(), GetParam());
+    const Cut cut(cluster(), network().client(), node().host(), GetParam());
     cluster().api().server().put_all(test::objects_of_manifest(
         echo_service(name, 30 + static_cast<int>(GetParam()), {cluster().backend("web-b")}).yaml()));
     ASSERT_TRUE(eventually([] { return cluster().node(1).api_applied(); }, milliseconds(10000)))
@@ -277,7 +277,7 @@ TEST_F(KubernetesCutMinute, AgentsNoticeWithin45Seconds) {
   std::array<std::optional<double>, kLost.size()> noticed;
   const auto begin = steady_clock::now();
   {
-    Cut cut(cluster.network(), host);
+    Cut cut(cluster, host);
     // What the server tells meanwhile, kind after kind, may still arrive where only what a node sends is
     // lost: it is no sign that the server hears that node.
     std::vector<std::function<void()>> tell = {

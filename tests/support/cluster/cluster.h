@@ -69,9 +69,6 @@ class Network {
   void attach_routed(const Host& host, const std::string& name, size_t number);
   /// The router sends packets for `prefix` to `host`, as a network does that knows the nodes' pods.
   void route(const std::string& prefix, const Host& host, Family family);
-  /// The switch loses every packet from one to the other, in silence, until mend(): links stay up.
-  void lose(const Address& from, const Address& to);
-  void mend();
   [[nodiscard]] Host& client() { return *client_; }
   [[nodiscard]] Host& other_client() { return *other_client_; }
   [[nodiscard]] Host& far() { return *far_; }

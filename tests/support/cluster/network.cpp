@@ -78,20 +78,6 @@ void Network::route(const std::string& prefix, const Host& host, Family family) 
   router_->netns().ip(fmt::format("route add {} via {}", prefix, host.ip(family).to_string()));
 }
 
-void Network::lose(const Address& from, const Address& to) {
-  const std::string family = from.is_ipv4() ? "ip" : "ip6";
-  check_run({.argv = {"nft", "-f", "-"},
-             .input = fmt::format("add table bridge lost\n"
-                                  "add chain bridge lost forward {{ type filter hook forward priority 0; }}\n"
-                                  "add rule bridge lost forward {} saddr {} {} daddr {} drop\n",
-                                  family, from.to_string(), family, to.to_string()),
-             .netns = lan_.fd()});
-}
-
-void Network::mend() {
-  check_run({.argv = {"nft", "delete", "table", "bridge", "lost"}, .netns = lan_.fd()});
-}
-
 void Network::keep() {
   lan_.keep();
   for (auto* host : {router_.get(), client_.get(), other_client_.get(), far_.get()}) host->netns().keep();
