@@ -198,7 +198,7 @@ void Reflector::wait_for(milliseconds time) {
 
 void Reflector::stop_request() {
   client_.cancel(request_);
-  client_.cancel(initial_timer_);
+  client_.cancel(progress_timer_);
   request_ = 0;
 }
 

@@ -32,7 +32,9 @@ class Reflector {
   struct Times {
     std::chrono::seconds watch_min{300};  ///< timeoutSeconds is between these (K2)
     std::chrono::seconds watch_max{600};
-    std::chrono::milliseconds initial{60'000};  ///< a WatchList tells nothing new for so long: lists instead
+    /// A WatchList tells nothing new for so long: lists instead. A watch has not begun: it is asked for
+    /// again.
+    std::chrono::milliseconds initial{60'000};
     std::chrono::milliseconds missing{30'000};  ///< until a kind that is not installed is looked for again
     std::chrono::seconds stall{70};  ///< a list tells nothing for so long; servers give up theirs at 60 s
     std::chrono::milliseconds first_wait{http::Backoff::kFirst};
@@ -92,7 +94,7 @@ class Reflector {
   void take_gone(const model::ObjectName& name, const std::string& version);
   void end_watch(const http::Outcome& outcome);
   void watch_initial();
-  void check_initial();
+  void check_progress();
   // what went wrong
   static bool is_expired(int code, std::string_view message);
   void fail_with(const http::Outcome& outcome);
@@ -129,7 +131,7 @@ class Reflector {
 
   http::Client::Id request_ = 0;
   http::Client::Id timer_ = 0;
-  http::Client::Id initial_timer_ = 0;
+  http::Client::Id progress_timer_ = 0;
   http::Client::Clock::time_point heard_;
   http::Client::Clock::time_point begun_;     ///< of the request
   http::Client::Clock::time_point told_;      ///< it told something then that more must follow

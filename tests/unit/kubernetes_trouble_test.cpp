@@ -224,6 +224,7 @@ TEST_F(TroubleTest, SilentServerIsFoundOut) {
   KubernetesSource::Options options = quick();
   options.silence = 300ms;
   options.patience = 300ms;
+  options.times.initial = 60s;  // not by this
   begin(options);
   server_.set_silent(true);
   ASSERT_TRUE(server_.wait_for([](const auto& request) { return request.path == "/version"; }));
@@ -259,6 +260,22 @@ TEST_F(TroubleTest, ServerThatSaysWhenIsNotAskedMeanwhile) {
   ASSERT_TRUE(until([&] { return times.count() > before; }));
   const auto all = server_.requests();
   EXPECT_LT(std::ranges::count(all, "/version", &test::HttpRequest::path), 10) << "of about 100";
+}
+
+// Others are answered, so that the server is not silent.
+TEST_F(TroubleTest, WatchThatNeverBeginsIsAskedForAgain) {
+  begin();
+  std::atomic<bool> first = true;
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (!is_watch(request, "services") || !first.exchange(false)) return false;
+    while (connection.open()) connection.wait(-1, 1s);
+    return true;
+  });
+  server_.http().drop_connections();
+  ASSERT_TRUE(until([&] { return status("services").state == "waiting: not reached: no answer in time"; }));
+  ASSERT_TRUE(until([&] { return status("endpointslices").state == "watched"; }));
+  server_.put(service("b", "10.96.0.2"));
+  ASSERT_TRUE(until_service("b"));
 }
 
 // A server which has nothing to tell is not a dead one.
