@@ -49,8 +49,11 @@ Failure failure_of(CURLcode code, CURL* easy) {
     case CURLE_SSL_CIPHER:
     case CURLE_SSL_ISSUER_ERROR:
       return Failure::kTls;
-    case CURLE_OPERATION_TIMEDOUT:
-      return Failure::kTimeout;
+    case CURLE_OPERATION_TIMEDOUT: {
+      curl_off_t connected = 0;
+      curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+      return connected == 0 ? Failure::kUnreached : Failure::kTimeout;
+    }
     case CURLE_WRITE_ERROR:
       return Failure::kStopped;
     default:

@@ -51,9 +51,9 @@ void Connections::start() {
   client_.after(options_.silence, [this] { look_at_silence(); });
 }
 
-void Connections::reconnect(const std::string& why) {
-  spdlog::warn("API server {}: {}; watches are started again", options_.cluster.server, why);
-  for (const auto& reflector : reflectors_) reflector->reconnect();
+void Connections::reconnect(const std::string& why, const std::string& trouble) {
+  spdlog::warn("API server {}: {}{}; watches are started again", options_.cluster.server, why, trouble);
+  for (const auto& reflector : reflectors_) reflector->reconnect(trouble);
 }
 
 // New requests show new certificates by themselves; watches would go on under the old ones.
@@ -67,14 +67,17 @@ void Connections::look_at_secrets() {
   client_.after(options_.secrets_every, [this] { look_at_secrets(); });
 }
 
-// TCP notices a peer that is gone. A server which is there and does nothing any more is found by asking it.
+// TCP notices a peer that is gone. What it does not notice is found by asking: a server which is there and
+// does nothing any more, and a network that still brings its packets and loses ours.
 void Connections::look_at_silence() {
   auto heard = http::Client::Clock::time_point::min();
   for (const auto& reflector : reflectors_) heard = std::max(heard, reflector->heard());
   const auto silent = http::Client::Clock::now() - heard;
-  if (silent < options_.silence) {
+  // Those that wait will see for themselves.
+  const bool asking = std::ranges::any_of(reflectors_, [](const auto& each) { return each->asking(); });
+  if (silent < options_.silence || !asking) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(options_.silence - silent);
-    client_.after(left, [this] { look_at_silence(); });
+    client_.after(asking ? left : options_.silence, [this] { look_at_silence(); });
     return;
   }
   client_.send({.url = options_.cluster.server + "/version", .deadline = options_.patience},
@@ -82,7 +85,7 @@ void Connections::look_at_silence() {
                   // Any answer is a sign of life. What refuses connections is for the reflectors to see; and
                   // if we have no token to show, the server is not to blame.
                   if (outcome.failure != http::Failure::kNone && outcome.failure != http::Failure::kSecret)
-                    reconnect("no sign of life: " + outcome.message);
+                    reconnect("no sign of life: ", outcome.message);
                   client_.after(options_.silence, [this] { look_at_silence(); });
                 }});
 }

@@ -21,7 +21,8 @@ class Connections {
  private:
   void look_at_secrets();
   void look_at_silence();
-  void reconnect(const std::string& why);
+  /// `trouble`: what is wrong with the connections there are; empty: nothing.
+  void reconnect(const std::string& why, const std::string& trouble = "");
   [[nodiscard]] std::string uid_of(const sources::Notice& notice) const;
 
   http::Client& client_;

@@ -44,6 +44,7 @@ void NodeCondition::network_ready() {
 void NodeCondition::clear() {
   if (!ready_ || !unavailable_ || asking_ || timer_ != 0) return;
   asking_ = true;
+  unavailable_ = false;  // what is seen from now on may be another one than this clears
   const std::string now = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   const nlohmann::json condition = {
       {"type", "NetworkUnavailable"}, {"status", "False"},
@@ -57,13 +58,14 @@ void NodeCondition::clear() {
               kLongestAnswer, [this](const Result<http::Reply>& reply) {
                 asking_ = false;
                 if (!reply || reply->head.status / 100 != 2) return failed(reply);
-                unavailable_ = false;
                 complaint_.clear();
                 spdlog::info("node {}: condition NetworkUnavailable is False now", node_name_);
+                clear();
               });
 }
 
 void NodeCondition::failed(const Result<http::Reply>& reply) {
+  unavailable_ = true;
   const std::string why = reply ? fmt::format("HTTP status {}", reply->head.status) : reply.error().message;
   if (std::exchange(complaint_, why) != why)
     spdlog::warn("node {}: condition NetworkUnavailable cannot be cleared: {}", node_name_, why);

@@ -1,5 +1,7 @@
 #include "control/kubernetes/reflector.h"
 
+#include <fmt/format.h>
+
 namespace bpfnet::kubernetes {
 namespace {
 
@@ -48,10 +50,16 @@ void Reflector::begin() {
   begin_list();
 }
 
-void Reflector::reconnect() {
+void Reflector::reconnect(const std::string& trouble) {
   if (request_ == 0) return;  // it waits, and will start on a new one
   stop_request();
   ++status_.failures;
+  if (!trouble.empty()) {
+    was_away_ = true;
+    status_.state = fmt::format("waiting: {}{}", kNotReached, trouble);
+    status_.current = false;
+    tell_status();
+  }
   begin();
 }
 
@@ -151,6 +159,7 @@ void Reflector::prepare() {
   error_body_.clear();
   head_ = {};
   expired_ = not_understood_ = false;
+  begun_ = told_ = http::Client::Clock::now();
 }
 
 bool Reflector::keep_error(std::string_view data) {
@@ -160,7 +169,7 @@ bool Reflector::keep_error(std::string_view data) {
 
 void Reflector::take_head(const http::Head& head) {
   head_ = head;
-  heard_ = http::Client::Clock::now();
+  heard_ = std::max(heard_, begun_);
   if (head.status != 200 || (!head.content_type.empty() && head.content_type != "application/json")) return;
   gone_since_.reset();
   status_.state = list_ || initial_ ? "listing" : "watched";
@@ -168,6 +177,15 @@ void Reflector::take_head(const http::Head& head) {
   tell_status();
   // A watch may have nothing to say for long; of a list its end must show that the server can.
   if (frames_ && !initial_) reached();
+}
+
+// An answer shows that the question arrived, and what a watch tells that it heard of what it had told before.
+// The last thing told shows nothing: where only our packets are lost a server goes on until its TCP waits for
+// us.
+void Reflector::hear() {
+  const auto now = http::Client::Clock::now();
+  if (now - told_ < config_.times.acknowledged) return;
+  heard_ = std::max(heard_, std::exchange(told_, now));
 }
 
 void Reflector::reached() {
@@ -180,7 +198,7 @@ void Reflector::wait_for(milliseconds time) {
 
 void Reflector::stop_request() {
   client_.cancel(request_);
-  client_.cancel(initial_timer_);
+  client_.cancel(progress_timer_);
   request_ = 0;
 }
 

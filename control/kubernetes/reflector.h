@@ -32,10 +32,14 @@ class Reflector {
   struct Times {
     std::chrono::seconds watch_min{300};  ///< timeoutSeconds is between these (K2)
     std::chrono::seconds watch_max{600};
-    std::chrono::milliseconds initial{60'000};  ///< a WatchList tells nothing new for so long: lists instead
+    /// A WatchList tells nothing new for so long: lists instead. A watch has not begun: it is asked for
+    /// again.
+    std::chrono::milliseconds initial{60'000};
     std::chrono::milliseconds missing{30'000};  ///< until a kind that is not installed is looked for again
     std::chrono::seconds stall{70};  ///< a list tells nothing for so long; servers give up theirs at 60 s
     std::chrono::milliseconds first_wait{http::Backoff::kFirst};
+    /// A server that hears nothing of us any more sends nothing new so long after what it sent last.
+    std::chrono::milliseconds acknowledged{5'000};
   };
   struct Config {
     const Resource& resource;
@@ -51,8 +55,9 @@ class Reflector {
   Reflector& operator=(const Reflector&) = delete;
 
   void start();
-  /// What is under way is done again on a new connection: it is not what it was, or nobody answers on it.
-  void reconnect();
+  /// What is under way is done again on a new connection: it is not what it was, or, with a `trouble`, nobody
+  /// answers on it.
+  void reconnect(const std::string& trouble = "");
   /// The server was reached by somebody: no reason to wait any longer for one that did not answer.
   void server_is_back();
   /// Called when an answer is a proper one after failures.
@@ -61,8 +66,10 @@ class Reflector {
   [[nodiscard]] std::string uid_of(const model::ObjectName& name) const;
 
   [[nodiscard]] const sources::KindStatus& status() const { return status_; }
-  /// Of the last sign of life of the server.
+  /// The server is known to have heard us then or later.
   [[nodiscard]] http::Client::Clock::time_point heard() const { return heard_; }
+  /// Does it expect an answer, or more of one?
+  [[nodiscard]] bool asking() const { return request_ != 0; }
 
  private:
   struct Known {
@@ -87,7 +94,7 @@ class Reflector {
   void take_gone(const model::ObjectName& name, const std::string& version);
   void end_watch(const http::Outcome& outcome);
   void watch_initial();
-  void check_initial();
+  void check_progress();
   // what went wrong
   static bool is_expired(int code, std::string_view message);
   void fail_with(const http::Outcome& outcome);
@@ -101,6 +108,7 @@ class Reflector {
   // both
   void prepare();
   void take_head(const http::Head& head);
+  void hear();
   bool keep_error(std::string_view data);
   void reached();
   bool see(const model::ObjectName& name);
@@ -123,9 +131,10 @@ class Reflector {
 
   http::Client::Id request_ = 0;
   http::Client::Id timer_ = 0;
-  http::Client::Id initial_timer_ = 0;
+  http::Client::Id progress_timer_ = 0;
   http::Client::Clock::time_point heard_;
-  http::Client::Clock::time_point begun_;
+  http::Client::Clock::time_point begun_;     ///< of the request
+  http::Client::Clock::time_point told_;      ///< it told something then that more must follow
   http::Client::Clock::time_point progress_;  ///< of a WatchList: it told something of the state
   http::Head head_;
   std::string error_body_;

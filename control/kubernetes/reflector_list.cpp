@@ -35,7 +35,7 @@ void Reflector::send_page(const std::string& more) {
                           {.head = [this](const http::Head& head) { take_head(head); },
                            .data =
                                [this](std::string_view data) {
-                                 heard_ = http::Client::Clock::now();
+                                 hear();
                                  if (head_.status != 200) return keep_error(data);
                                  const Status fed = list_->feed(data, [this](std::string_view json) {
                                    take_item(json);

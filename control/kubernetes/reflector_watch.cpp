@@ -39,12 +39,12 @@ void Reflector::begin_watch(bool initial) {
   list_.reset();
   prepare();
   frames_taken_ = 0;
-  begun_ = progress_ = Clock::now();
+  progress_ = begun_;
   request_ = client_.send(std::move(watch),
                           {.head = [this](const http::Head& head) { take_head(head); },
                            .data =
                                [this](std::string_view data) {
-                                 heard_ = Clock::now();
+                                 hear();
                                  if (head_.status != 200) return keep_error(data);
                                  bool more = true;
                                  const Status fed = frames_->feed(
@@ -53,19 +53,20 @@ void Reflector::begin_watch(bool initial) {
                                  return fed && more;
                                },
                            .done = [this](const http::Outcome& outcome) { end_watch(outcome); }});
-  if (initial) initial_timer_ = client_.after(config_.times.initial, [this] { check_initial(); });
+  progress_timer_ = client_.after(config_.times.initial, [this] { check_progress(); });
 }
 
 // A server that does not know the parameter begins an ordinary watch and never says that the state is
-// complete, however much it tells of what changes.
-void Reflector::check_initial() {
-  if (!initial_ || request_ == 0) return;
+// complete, however much it tells of what changes. And what stands between it and us may take a question that
+// never comes to it, while others do: an ordinary watch may tell nothing for long, but must begin.
+void Reflector::check_progress() {
+  if (request_ == 0 || (!initial_ && head_.status != 0)) return;
   const auto now = Clock::now();
   const auto left =
       std::min(progress_ + config_.times.initial, begun_ + kLongestInitial * config_.times.initial) - now;
   if (left.count() > 0) {
-    initial_timer_ =
-        client_.after(std::chrono::ceil<std::chrono::milliseconds>(left), [this] { check_initial(); });
+    progress_timer_ =
+        client_.after(std::chrono::ceil<std::chrono::milliseconds>(left), [this] { check_progress(); });
     return;
   }
   stop_request();
@@ -114,7 +115,7 @@ bool Reflector::take_bookmark(const ReadObject& bookmark) {
   if (!bookmark.version.empty()) version_ = bookmark.version;
   if (initial_) {
     initial_ = false;
-    client_.cancel(initial_timer_);
+    client_.cancel(progress_timer_);
     forget_unseen();
     status_.state = "watched";
     status_.current = true;
@@ -137,7 +138,7 @@ void Reflector::watch_works() {
 
 void Reflector::end_watch(const http::Outcome& outcome) {
   request_ = 0;
-  client_.cancel(initial_timer_);
+  client_.cancel(progress_timer_);
   if (not_understood_) {
     watch_list_ = false;
     return begin();

@@ -22,7 +22,7 @@ class KubernetesSource : public sources::Source {
     Reflector::Times times;
     EventWriter::Limits events;
     std::chrono::milliseconds secrets_every{300'000};  ///< certificates are looked at (K12)
-    std::chrono::milliseconds silence{30'000};         ///< until a server that says nothing is asked (K8)
+    std::chrono::milliseconds silence{25'000};         ///< until one that may not hear us is asked (K8)
     std::chrono::milliseconds patience{15'000};        ///< until one that does not answer counts as dead
     uint64_t seed = 0;                                 ///< of all jitter; 0: random
   };

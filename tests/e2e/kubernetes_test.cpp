@@ -4,17 +4,14 @@
 
 #include <atomic>
 #include <nlohmann/json.hpp>
-#include <thread>
 
-#include "maps/convert.h"
-#include "maps/maps.h"
 #include "tests/e2e/e2e.h"
+#include "tests/e2e/traffic.h"
 
 namespace bpfnet::e2e {
 namespace {
 
 using nlohmann::json;
-using std::chrono::steady_clock;
 
 class Kubernetes : public testing::Test {
  public:
@@ -53,35 +50,6 @@ class Kubernetes : public testing::Test {
   static std::unique_ptr<Cluster> cluster_;
 };
 std::unique_ptr<Cluster> Kubernetes::cluster_;
-
-/// Connections by the service, one after another, until it goes.
-class Traffic {
- public:
-  Traffic(const Netns& from, HostPort to) {
-    thread_ = std::thread([this, &from, to] {
-      while (!stop_) {
-        if (!ask(from, "tcp", to, {.timeout = milliseconds(8000)})) ++failed_;
-        ++made_;
-        pause(milliseconds(5));
-      }
-    });
-  }
-  ~Traffic() { finish(); }
-  Traffic(const Traffic&) = delete;
-  Traffic& operator=(const Traffic&) = delete;
-  void finish() {
-    stop_ = true;
-    if (thread_.joinable()) thread_.join();
-  }
-  [[nodiscard]] int failed() const { return failed_; }
-  [[nodiscard]] int made() const { return made_; }
-
- private:
-  std::atomic<bool> stop_ = false;
-  std::atomic<int> failed_ = 0;
-  std::atomic<int> made_ = 0;
-  std::thread thread_;
-};
 
 TEST_F(Kubernetes, PodsOfBothNodesTalkByAService) {
   for (const auto* client : {"client-a", "client-b"}) EXPECT_TRUE(answers(client, 10)) << client;
@@ -187,61 +155,6 @@ TEST_F(Kubernetes, NetworkUnavailableIsCleared) {
   server().put(object);
   EXPECT_TRUE(eventually(
       [] { return server().get("Node", "", "node-a")["status"]["conditions"][0]["status"] == "False"; }));
-}
-
-// A service of 5,000 endpoints, every slice of which is replaced.
-TEST_F(Kubernetes, FiveThousandEndpointsAreRolled) {
-  constexpr int kSlices = 50;
-  constexpr int kEach = 100;
-  const auto slice = [&](int index, int generation) {
-    json endpoints = json::array();
-    for (int i = 0; i < kEach; ++i)
-      endpoints.push_back(
-          {{"addresses", json::array({fmt::format("10.{}.{}.{}", 100 + generation, index, i + 1)})}});
-    return json{{"kind", "EndpointSlice"},
-                {"apiVersion", "discovery.k8s.io/v1"},
-                {"metadata",
-                 {{"name", fmt::format("big-{}", index)},
-                  {"namespace", "default"},
-                  {"labels", {{"kubernetes.io/service-name", "big"}}}}},
-                {"addressType", "IPv4"},
-                {"ports", json::array({{{"name", "tcp"}, {"port", 8080}, {"protocol", "TCP"}}})},
-                {"endpoints", endpoints}};
-  };
-  auto object = test::objects_of_manifest(echo_service("big", 13, {}).service_yaml());
-  for (int i = 0; i < kSlices; ++i) object.push_back(slice(i, 0));
-  server().put_all(object);
-  ASSERT_TRUE(applied());
-  auto maps = maps::Maps::open_pinned(node(0).bpffs());
-  ASSERT_TRUE(worked(maps));
-  frontend_key key{};
-  key.addr = maps::to_abi(service(13).address);
-  key.port = htons(80);
-  key.proto = IPPROTO_TCP;
-  const auto backends = [&] {
-    std::map<int, int> count;  // by generation
-    const auto value = maps->frontends.get(key).value();
-    for (uint32_t i = 0; value && i < value->count; ++i) {
-      const auto slot = maps->backend_slots.get(value->first + i).value();
-      count[maps::from_abi(slot.addr).bytes()[13] - 100]++;
-    }
-    return count;
-  };
-  EXPECT_EQ(backends(), (std::map<int, int>{{0, kSlices * kEach}}));
-  const auto begin = steady_clock::now();
-  Traffic traffic(cluster().pod("client-a").netns(), service(10));
-  for (int i = 0; i < kSlices; ++i) server().put(slice(i, 1));
-  ASSERT_TRUE(eventually(
-      [&] {
-        return backends() == std::map<int, int>{{1, kSlices * kEach}};
-      },
-      milliseconds(30000)));
-  const std::chrono::duration<double> took = steady_clock::now() - begin;
-  fmt::print("5,000 endpoints rolled in {:.2f} s\n", took.count());
-  traffic.finish();
-  EXPECT_EQ(traffic.failed(), 0) << "of " << traffic.made();
-  for (int i = 0; i < kSlices; ++i) server().remove("EndpointSlice", "default", fmt::format("big-{}", i));
-  server().remove("Service", "default", "big");
 }
 
 }  // namespace

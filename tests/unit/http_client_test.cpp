@@ -1,6 +1,8 @@
 // The client against a server that does what servers do to clients.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <condition_variable>
 #include <filesystem>
@@ -178,6 +180,25 @@ TEST(HttpClient, TellsHowItFailed) {
   const Told refused = run(*client, {.url = server.url()});
   EXPECT_EQ(refused.outcome.failure, Failure::kRefused) << refused.outcome.message;
   EXPECT_FALSE(refused.outcome.message.empty());
+}
+
+// A listener whose queue is full answers no SYN, as a network that loses them.
+TEST(HttpClient, ConnectionThatNeverStandsIsUnreached) {
+  const Fd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(name);
+  auto* any = reinterpret_cast<sockaddr*>(&name);
+  ASSERT_EQ(bind(listener.get(), any, length), 0);
+  ASSERT_EQ(listen(listener.get(), 0), 0);
+  ASSERT_EQ(getsockname(listener.get(), any, &length), 0);
+  const Fd in_the_queue(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(connect(in_the_queue.get(), any, length), 0);
+  const auto client = client_for();
+  const Told told = run(
+      *client, {.url = fmt::format("http://127.0.0.1:{}", ntohs(name.sin_port)), .connect_timeout = 50ms});
+  EXPECT_EQ(told.outcome.failure, Failure::kUnreached) << told.outcome.message;
 }
 
 TEST(HttpClient, StallIsSilenceNotLength) {

@@ -224,12 +224,56 @@ TEST_F(TroubleTest, SilentServerIsFoundOut) {
   KubernetesSource::Options options = quick();
   options.silence = 300ms;
   options.patience = 300ms;
+  options.times.initial = 60s;  // not by this
   begin(options);
   server_.set_silent(true);
   ASSERT_TRUE(server_.wait_for([](const auto& request) { return request.path == "/version"; }));
   ASSERT_TRUE(server_.wait_for([](const auto& request) { return is_watch(request, "services"); }))
       << "on a new connection";
+  // That the connection stands makes nothing current.
+  ASSERT_TRUE(until([&] { return status("services").state.starts_with("waiting: not reached: "); }));
+  EXPECT_FALSE(status("services").current);
+  EXPECT_THAT(problems(), Contains(HasSubstr("is not reached")));
   server_.set_silent(false);
+  server_.put(service("b", "10.96.0.2"));
+  ASSERT_TRUE(until_service("b"));
+  ASSERT_TRUE(until([&] { return problems().empty(); }));
+}
+
+// Who is to wait does not ask by another door.
+TEST_F(TroubleTest, ServerThatSaysWhenIsNotAskedMeanwhile) {
+  KubernetesSource::Options options = quick();
+  options.silence = 20ms;
+  begin(options);
+  AskTimes times;
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (request.path == "/version") return false;
+    if (is_watch(request, "services")) times.note();
+    connection.answer(429, test::status_json(429, "TooManyRequests", "slow down"), "Retry-After: 2\r\n");
+    return true;
+  });
+  server_.http().drop_connections();
+  for (const auto& resource : resources())
+    ASSERT_TRUE(until([&] { return status(std::string(resource.plural)).state == "waiting: slow down"; }));
+  server_.forget_requests();
+  const size_t before = times.count();
+  ASSERT_TRUE(until([&] { return times.count() > before; }));
+  const auto all = server_.requests();
+  EXPECT_LT(std::ranges::count(all, "/version", &test::HttpRequest::path), 10) << "of about 100";
+}
+
+// Others are answered, so that the server is not silent.
+TEST_F(TroubleTest, WatchThatNeverBeginsIsAskedForAgain) {
+  begin();
+  std::atomic<bool> first = true;
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (!is_watch(request, "services") || !first.exchange(false)) return false;
+    while (connection.open()) connection.wait(-1, 1s);
+    return true;
+  });
+  server_.http().drop_connections();
+  ASSERT_TRUE(until([&] { return status("services").state == "waiting: not reached: no answer in time"; }));
+  ASSERT_TRUE(until([&] { return status("endpointslices").state == "watched"; }));
   server_.put(service("b", "10.96.0.2"));
   ASSERT_TRUE(until_service("b"));
 }

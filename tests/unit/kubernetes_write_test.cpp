@@ -153,6 +153,27 @@ TEST_F(WriteTest, NetworkUnavailableIsClearedWhenThisNodeIsReady) {
   ASSERT_TRUE(until([&] { return condition(server_.get("Node", "", "node-a"))["status"] == "False"; }));
 }
 
+// The answer to the first question comes after that.
+TEST_F(WriteTest, ConditionThatIsSetWhileItIsClearedIsClearedAgain) {
+  std::atomic<int> asked = 0;
+  std::atomic<bool> seen = false;
+  server_.put(unavailable("node-a"));
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (request.method != "PATCH" || ++asked > 1) return false;
+    while (!seen && connection.open()) connection.wait(-1, 5ms);
+    connection.answer(200, "{}");
+    return true;
+  });
+  open();
+  ASSERT_TRUE(until_synced());
+  source_->network_ready();
+  ASSERT_TRUE(until([&] { return asked == 1; }));
+  server_.put(unavailable("node-a"));
+  ASSERT_TRUE(until_current("nodes"));
+  seen = true;
+  EXPECT_TRUE(until([&] { return condition(server_.get("Node", "", "node-a"))["status"] == "False"; }));
+}
+
 // K6: one question at a time, however often the Node changes meanwhile.
 TEST_F(WriteTest, RefusedConditionIsTriedAgainWithCare) {
   std::mutex mutex;

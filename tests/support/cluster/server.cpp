@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include <array>
 #include <cstring>
 #include <stdexcept>
 
@@ -36,6 +37,68 @@ std::string greeting(const std::string& name, const sockaddr_storage& peer) {
   return fmt::format("{} {} {}\n", name, from.address.to_string(), from.port);
 }
 
+/// The address that the peer of a connected socket has reached.
+Address reached(int fd) {
+  sockaddr_storage name{};
+  socklen_t length = sizeof(name);
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
+  return from_sockaddr(name).address;
+}
+
+/// A datagram with its peer and the address that it came to, from where it is answered.
+struct Datagram {
+  sockaddr_storage peer{};
+  in6_pktinfo at{};
+  std::string payload;
+
+  /// False: there is none.
+  bool receive(int fd) {
+    payload.resize(65536);
+    iovec data{payload.data(), payload.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(in6_pktinfo))> control{};
+    msghdr message = header(data, control);
+    const ssize_t n = ::recvmsg(fd, &message, 0);
+    if (n < 0) return false;
+    payload.resize(static_cast<size_t>(n));
+    for (cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(&message, each))
+      if (each->cmsg_level == IPPROTO_IPV6 && each->cmsg_type == IPV6_PKTINFO)
+        std::memcpy(&at, CMSG_DATA(each), sizeof(at));
+    return true;
+  }
+
+  void answer(int fd, std::string text) {
+    iovec data{text.data(), text.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(in6_pktinfo))> control{};
+    const msghdr message = header(data, control);
+    cmsghdr* info = CMSG_FIRSTHDR(&message);
+    info->cmsg_level = IPPROTO_IPV6;
+    info->cmsg_type = IPV6_PKTINFO;
+    info->cmsg_len = CMSG_LEN(sizeof(in6_pktinfo));
+    at.ipi6_ifindex = 0;  // the way back may be another one
+    std::memcpy(CMSG_DATA(info), &at, sizeof(at));
+    ::sendmsg(fd, &message, 0);
+  }
+
+  [[nodiscard]] Address address() const {
+    std::array<uint8_t, 16> bytes{};
+    std::memcpy(bytes.data(), &at.ipi6_addr, bytes.size());
+    return Address(bytes);
+  }
+
+ private:
+  template <size_t size>
+  msghdr header(iovec& data, std::array<char, size>& control) {
+    msghdr message{};
+    message.msg_name = &peer;
+    message.msg_namelen = sizeof(sockaddr_in6);
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    return message;
+  }
+};
+
 void watch(int epoll, int fd, uint32_t events, int operation = EPOLL_CTL_ADD) {
   epoll_event event{};
   event.events = events;
@@ -53,6 +116,10 @@ EchoServer::EchoServer(const Netns& netns, std::string name, uint16_t port, cons
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       stop_(::eventfd(0, EFD_CLOEXEC)) {
   ::listen(listener_.get(), 4096);
+  if (name_.empty()) {
+    const int on = 1;
+    ::setsockopt(datagrams_.get(), IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
+  }
   for (const int fd : {listener_.get(), datagrams_.get(), stop_.get()}) watch(epoll_.get(), fd, EPOLLIN);
   thread_ = std::thread([this] { serve(); });
 }
@@ -92,7 +159,7 @@ void EchoServer::accept_all() {
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     const int key = fd.get();
     Connection& connection = connections_[key];
-    connection = {std::move(fd), greeting(name_, peer)};
+    connection = {std::move(fd), greeting(name_.empty() ? reached(key).to_string() : name_, peer)};
     watch(epoll_.get(), key, EPOLLIN);
     accepted_++;
     if (!echo(connection)) connections_.erase(key);
@@ -126,6 +193,11 @@ bool EchoServer::echo(Connection& connection) {
 }
 
 void EchoServer::answer_datagrams() {
+  if (name_.empty()) {
+    for (Datagram each; each.receive(datagrams_.get());)
+      each.answer(datagrams_.get(), greeting(each.address().to_string(), each.peer) + each.payload);
+    return;
+  }
   std::string buffer(65536, '\0');
   while (true) {
     sockaddr_storage peer{};

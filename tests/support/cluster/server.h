@@ -16,7 +16,7 @@ namespace bpfnet::e2e {
 /// `NAME PEER-ADDRESS PEER-PORT`, then echoed; a datagram comes back with that line in front.
 class EchoServer {
  public:
-  /// Throws std::runtime_error if the port is taken. `address`: only this one; default every address.
+  /// Throws if the port is taken. `address`: only this one. `name`: empty, the address that was reached.
   EchoServer(const Netns& netns, std::string name, uint16_t port, const Address& address = {});
   ~EchoServer();
   EchoServer(const EchoServer&) = delete;
