@@ -44,7 +44,7 @@ void keep_what_is_not_said(model::Pod& pod, const model::Pod& current) {
 }
 
 /// Of cluster-scoped kinds the name alone.
-const std::string& as_key(const model::ObjectName& name, const std::string&) {
+std::string as_key(const model::ObjectName& name, const std::string&) {
   return name.name;
 }
 const model::ObjectName& as_key(const model::ObjectName& name, const model::ObjectName&) {

@@ -23,7 +23,7 @@ std::string protocol_name(uint8_t proto) {
 }
 
 std::string serving_key(const model::EndpointSlice& slice, const model::SlicePort& port) {
-  std::string key = slice.name.ns + "/" + slice.service;
+  std::string key = slice.name.ns.str() + "/" + slice.service;
   if (!port.name.empty()) key += ":" + port.name;  // as the compiler names a service port
   return key + "/" + protocol_name(static_cast<uint8_t>(port.protocol));
 }

@@ -53,17 +53,15 @@ struct NamedPort {
   auto operator<=>(const NamedPort&) const = default;
 };
 
-/// Labels as they were when the identity was made: objects change under their names.
-using KeptLabels = std::shared_ptr<const model::Labels>;
-
 /// Everything a policy can ask about a peer. Two addresses with the same answers share an identity.
 struct Identity {
   IdentityKind kind = IdentityKind::kAddress;
   std::string ns;
-  KeptLabels ns_labels;          ///< kPod, kUnknownPod
-  KeptLabels labels;             ///< kPod
-  std::optional<Cidr> cidr;      ///< class of the address; none: no policy names a prefix of it
-  std::vector<NamedPort> ports;  ///< kPod: those that egress rules name (P6), sorted
+  // As they were when the identity was made: objects change under their names.
+  model::Labels ns_labels;              ///< kPod, kUnknownPod
+  std::optional<model::Labels> labels;  ///< kPod; missing: not known
+  std::optional<Cidr> cidr;             ///< class of the address; none: no policy names a prefix of it
+  std::vector<NamedPort> ports;         ///< kPod: those that egress rules name (P6), sorted
   /// Texts of the selectors that find a Node with this address, among those that policies have (A9).
   std::set<std::string> nodes;
   uint32_t id = 0;

@@ -16,7 +16,7 @@ const Pod* pod_of(const LocalEndpoint& endpoint, const ClusterState& state, cons
   if (endpoint.pod.name.empty()) return nullptr;
   const auto found = state.pods.find(endpoint.pod);
   if (found == state.pods.end() || found->second.host_network) return nullptr;
-  const std::string& placed = found->second.node_name;
+  const SharedText& placed = found->second.node_name;
   return placed.empty() || placed == node.name ? &found->second : nullptr;
 }
 
@@ -39,22 +39,30 @@ const Pod* pod_at(const Address& address, const ClusterState& state) {
   return holder;
 }
 
+const OccupantIndex::Claim* OccupantIndex::holder(const AddressKey& key) const {
+  const auto first = claims_.lower_bound({key, {kOwnNode, 0, {}}});
+  return first != claims_.end() && first->first == key ? &first->second : nullptr;
+}
+
+bool OccupantIndex::contested(const AddressKey& key) const {
+  const auto first = claims_.lower_bound({key, {kOwnNode, 0, {}}});
+  if (first == claims_.end() || first->first != key) return false;
+  const auto second = std::next(first);
+  return second != claims_.end() && second->first == key;
+}
+
 void OccupantIndex::claim(const AddressKey& key, Claim claim, std::set<AddressKey>& touched) {
-  auto& claims = claims_[key];
-  if (claims.empty()) ++networks_[key.first];
-  claims.insert(std::move(claim));
-  if (claims.size() > 1) contested_.insert(key);
+  if (holder(key) == nullptr) ++networks_[key.first];
+  claims_.emplace(key, std::move(claim));
+  if (contested(key)) contested_.insert(key);
   touched.insert(key);
 }
 
 void OccupantIndex::withdraw(const AddressKey& key, const Claim& claim, std::set<AddressKey>& touched) {
   touched.insert(key);
-  const auto claims = claims_.find(key);
-  if (claims == claims_.end()) return;
-  claims->second.erase(claim);
-  if (claims->second.size() < 2) contested_.erase(key);
-  if (!claims->second.empty()) return;
-  claims_.erase(claims);
+  if (claims_.erase({key, claim}) == 0) return;
+  if (!contested(key)) contested_.erase(key);
+  if (holder(key) != nullptr) return;
   if (const auto network = networks_.find(key.first); --network->second == 0) networks_.erase(network);
 }
 
@@ -84,19 +92,16 @@ void OccupantIndex::update_nodes(const ClusterState& state, const NodeView& node
 void OccupantIndex::update_pod(const ClusterState& state, const ObjectName& name,
                                std::set<AddressKey>& touched) {
   if (const auto known = pods_.find(name); known != pods_.end()) {
-    for (const AddressKey& key : known->second.addresses)
-      withdraw(key, {known->second.rank, 0, name}, touched);
+    for (const Address& address : known->second.addresses)
+      withdraw({0, address}, {known->second.rank, 0, name}, touched);
     pods_.erase(known);
   }
   const auto pod = state.pods.find(name);
   const auto rank = pod == state.pods.end() ? std::nullopt : rank_of(pod->second);
   if (!rank) return;
   PodClaim& wanted = pods_[name];
-  wanted.rank = *rank;
-  for (const Address& address : pod->second.ips) {
-    wanted.addresses.push_back({0, address});
-    claim({0, address}, {wanted.rank, 0, name}, touched);
-  }
+  wanted = {*rank, pod->second.ips};
+  for (const Address& address : wanted.addresses) claim({0, address}, {wanted.rank, 0, name}, touched);
 }
 
 void OccupantIndex::update_endpoint(uint16_t index, const LocalEndpoint* endpoint,
@@ -114,16 +119,15 @@ void OccupantIndex::update_endpoint(uint16_t index, const LocalEndpoint* endpoin
 
 std::optional<Occupant> OccupantIndex::occupant(const AddressKey& key, const ClusterState& state,
                                                 const NodeView& node) const {
-  const auto claims = claims_.find(key);
-  if (claims == claims_.end()) return std::nullopt;
-  const Claim& holder = *claims->second.begin();
-  switch (holder.rank) {
+  const Claim* first = holder(key);
+  if (first == nullptr) return std::nullopt;
+  switch (first->rank) {
     case kOwnNode:
       return Occupant{IdentityKind::kHost, nullptr, {}, 0, ADDRESS_LOCAL_NODE};
     case kOtherNode:
       return Occupant{IdentityKind::kRemoteNode, nullptr, {}, 0, ADDRESS_REMOTE_NODE};
     case kEndpoint: {
-      const LocalEndpoint& endpoint = endpoints_.at(holder.endpoint);
+      const LocalEndpoint& endpoint = endpoints_.at(first->endpoint);
       const Pod* pod = pod_of(endpoint, state, node);
       Occupant occupant{IdentityKind::kContainer, pod, endpoint.pod.ns, endpoint.index,
                         ADDRESS_POD | ADDRESS_LOCAL_POD};
@@ -133,13 +137,13 @@ std::optional<Occupant> OccupantIndex::occupant(const AddressKey& key, const Clu
       return occupant;
     }
     default:
-      return Occupant{IdentityKind::kPod, &state.pods.at(holder.pod), {}, 0, ADDRESS_POD};
+      return Occupant{IdentityKind::kPod, &state.pods.at(first->pod), {}, 0, ADDRESS_POD};
   }
 }
 
 void OccupantIndex::within(const Cidr& cidr, std::set<AddressKey>& found) const {
   for (const auto& [net, users] : networks_) {
-    auto next = claims_.lower_bound({net, cidr.address()});
+    auto next = claims_.lower_bound({{net, cidr.address()}, {kOwnNode, 0, {}}});
     for (; next != claims_.end() && next->first.first == net; ++next) {
       const Address& address = next->first.second;
       if (address.family() != cidr.family()) continue;  // IPv4 lies in the midst of IPv6
@@ -151,14 +155,15 @@ void OccupantIndex::within(const Cidr& cidr, std::set<AddressKey>& found) const 
 
 void OccupantIndex::of_pod(const ObjectName& pod, std::set<AddressKey>& found) const {
   if (const auto known = pods_.find(pod); known != pods_.end())
-    found.insert(known->second.addresses.begin(), known->second.addresses.end());
+    for (const Address& address : known->second.addresses) found.insert({0, address});
 }
 
 void OccupantIndex::warn(const ClusterState& state, std::vector<Warning>& warnings) const {
   for (const AddressKey& key : contested_) {
-    const auto& claims = claims_.at(key);
-    const Claim& holder = *claims.begin();
-    for (auto claim = std::next(claims.begin()); claim != claims.end(); ++claim) {
+    auto each = claims_.lower_bound({key, {kOwnNode, 0, {}}});
+    const Claim& holder = each->second;
+    for (++each; each != claims_.end() && each->first == key; ++each) {
+      const Claim* claim = &each->second;
       if (claim->rank == kEndpoint) {
         warnings.push_back(
             {{},

@@ -69,14 +69,18 @@ class OccupantIndex {
 
   struct PodClaim {
     Rank rank = kPod;
-    std::vector<AddressKey> addresses;
+    std::vector<Address> addresses;  ///< in network 0
   };
 
   void claim(const AddressKey& key, Claim claim, std::set<AddressKey>& touched);
   void withdraw(const AddressKey& key, const Claim& claim, std::set<AddressKey>& touched);
 
-  std::map<AddressKey, std::set<Claim>> claims_;
-  std::map<uint16_t, size_t> networks_;  ///< and how many addresses of each are wanted
+  /// Null: nobody wants it.
+  [[nodiscard]] const Claim* holder(const AddressKey& key) const;
+  [[nodiscard]] bool contested(const AddressKey& key) const;
+
+  std::set<std::pair<AddressKey, Claim>> claims_;  ///< of one address, the one that has it first
+  std::map<uint16_t, size_t> networks_;            ///< and how many addresses of each are wanted
   std::map<AddressKey, Rank> nodes_;
   std::map<model::ObjectName, PodClaim> pods_;
   std::map<uint16_t, LocalEndpoint> endpoints_;

@@ -165,7 +165,7 @@ void PolicyCompiler::take_up_namespaces(Update& update) {
     const auto known = namespaces_.find(ns);
     const auto found = update.state.namespaces.find(ns);
     if (known == namespaces_.end()) continue;  // nobody asked for it yet
-    if (found != update.state.namespaces.end() && found->second.labels == *known->second.labels) continue;
+    if (found != update.state.namespaces.end() && found->second.labels == known->second.labels) continue;
     namespaces_.erase(known);
     update.namespaces.insert(ns);
     for (auto pod = update.state.pods.lower_bound({ns, ""});
@@ -240,9 +240,9 @@ const PolicyCompiler::NamespaceLabels& PolicyCompiler::namespace_labels(const Cl
   if (is_new) {
     // One without an object has the name label alone (P9).
     const auto found = state.namespaces.find(ns);
-    known->second.labels = std::make_shared<const model::Labels>(
-        found != state.namespaces.end() ? found->second.labels : model::Labels{{kNamespaceNameLabel, ns}});
-    known->second.text = to_text(*known->second.labels);
+    known->second.labels =
+        found != state.namespaces.end() ? found->second.labels : model::Labels{{kNamespaceNameLabel, ns}};
+    known->second.text = to_text(known->second.labels);
   }
   return known->second;
 }
@@ -256,7 +256,7 @@ Identity PolicyCompiler::identity_of(const Occupant& occupant, const AddressKey&
   if (occupant.kind == IdentityKind::kUnknownPod) identity.ns = occupant.ns;
   if (occupant.kind != IdentityKind::kPod) return identity;
   identity.ns = occupant.pod->name.ns;
-  identity.labels = std::make_shared<const model::Labels>(occupant.pod->labels);
+  identity.labels = occupant.pod->labels;
   for (const auto& port : occupant.pod->ports)
     if (port.port != 0 && egress_ports_.contains({port.name, port.protocol}))
       identity.ports.push_back({port.name, port.protocol, port.port});

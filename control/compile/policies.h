@@ -62,7 +62,7 @@ class PolicyCompiler {
     [[nodiscard]] bool empty() const { return prefixes.empty() && egress_ports.empty() && nodes.empty(); }
   };
   struct NamespaceLabels {
-    KeptLabels labels;
+    model::Labels labels;
     std::string text;
   };
   /// A set that endpoints use, with all that its contents are made of.

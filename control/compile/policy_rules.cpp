@@ -24,7 +24,7 @@ Match matches_block(const PolicyPeer& peer, const Identity& identity) {
 Match matches_pods(const PolicyPeer& peer, const Identity& identity, const std::string& policy_namespace) {
   const bool is_pod = identity.kind == IdentityKind::kPod || identity.kind == IdentityKind::kUnknownPod;
   if (!is_pod || (!peer.pods && !peer.namespaces)) return Match::kNo;
-  if (peer.namespaces ? !peer.namespaces->matches(*identity.ns_labels) : identity.ns != policy_namespace)
+  if (peer.namespaces ? !peer.namespaces->matches(identity.ns_labels) : identity.ns != policy_namespace)
     return Match::kNo;
   if (!peer.pods || peer.pods->requirements.empty()) return Match::kYes;
   if (!identity.labels) return Match::kMaybe;

@@ -44,14 +44,14 @@ std::string EventWriter::name_of(const sources::Notice& notice, const std::strin
   const std::string what =
       fmt::format("{}\n{}\n{}\n{}", sources::to_string(notice.kind), uid, notice.reason, notice.text);
   const std::string end = fmt::format(".{:016x}", fnv(what));
-  std::string begin = notice.object.name.substr(0, kLongestName - end.size());
+  std::string begin(notice.object.name.view().substr(0, kLongestName - end.size()));
   while (begin.ends_with('.') || begin.ends_with('-')) begin.pop_back();  // no label of a name ends so
   return begin + end;
 }
 
 // Events about objects without a namespace stand in `default`, where kubectl describe looks for them.
 std::string EventWriter::path_of(const sources::Notice& notice) const {
-  const std::string& ns = notice.object.ns;
+  const std::string ns = notice.object.ns;
   return fmt::format("{}/api/v1/namespaces/{}/events", server_, http::encode(ns.empty() ? "default" : ns));
 }
 
@@ -102,7 +102,7 @@ void EventWriter::next() {
 void EventWriter::post(const Event& event) {
   const sources::Notice& notice = event.notice;
   const std::string time = now_text();
-  const std::string& ns = notice.object.ns;
+  const std::string ns = notice.object.ns;
   json about = {{"kind", sources::to_string(notice.kind)},
                 {"apiVersion", sources::api_version(notice.kind)},
                 {"name", notice.object.name}};

@@ -43,7 +43,7 @@ class EventWriter {
     sources::Notice notice;
     std::string uid;
     std::string name;  ///< the Event's own
-    [[nodiscard]] std::string key() const { return notice.object.ns + "/" + name; }
+    [[nodiscard]] std::string key() const { return notice.object.ns.str() + "/" + name; }
   };
   void next();
   void post(const Event& event);

@@ -75,6 +75,8 @@ Result<ReadObject> ObjectReader::read_value(const Value& root, bool decode) {
   if (object.name.name.empty()) return fail("{}: an object without a name", resource_.plural);
   if (see_) see_(root);
   object.decoded = sources::decode_object(root, resource_.kind);
+  for (const sources::Decoded& each : object.decoded.objects)
+    if (each.name == object.name) object.name = each.name;  // one text for both
   trim(object.decoded);
   return object;
 }
@@ -87,11 +89,11 @@ void ObjectReader::trim(sources::DecodedText& decoded) const {
     if (!each.object) return false;
     auto& pod = std::get<model::Pod>(*each.object);
     if (pod.node_name == node_name_) return false;
-    std::erase_if(pod.ports, [](const model::ContainerPort& port) { return port.name.empty(); });
-    for (model::ContainerPort& port : pod.ports) {
-      port.host_port = 0;
-      port.host_ip.reset();
-    }
+    std::vector<model::ContainerPort> named;
+    for (const model::ContainerPort& port : pod.ports)
+      if (!port.name.empty())
+        named.push_back({.name = port.name, .port = port.port, .protocol = port.protocol});
+    pod.ports = std::move(named);
     pod.denied.reset();
     return pod.finished();
   });

@@ -9,15 +9,6 @@ using std::chrono::milliseconds;
 
 constexpr size_t kLongestError = 64 << 10;
 
-std::string key_of(const model::ObjectName& name) {
-  return name.ns + "/" + name.name;
-}
-
-model::ObjectName name_of(const std::string& key) {
-  const size_t slash = key.find('/');
-  return {key.substr(0, slash), key.substr(slash + 1)};
-}
-
 /// Versions are opaque: equal or not is all that counts.
 uint64_t hash_of(const std::string& version) {
   return std::hash<std::string>{}(version);
@@ -81,8 +72,7 @@ http::Request Reflector::request(const std::string& query) const {
 // ---- what is told
 
 void Reflector::take_object(ReadObject object) {
-  const std::string key = key_of(object.name);
-  const auto [known, fresh] = known_.try_emplace(key);
+  const auto [known, fresh] = known_.try_emplace(object.name);
   const uint64_t hash = hash_of(object.version);
   if (!fresh && known->second.version == hash && !object.version.empty()) return;  // as it was (K16)
   known->second = {hash, object.uid};
@@ -100,7 +90,7 @@ void Reflector::put_object(ReadObject object) {
 }
 
 void Reflector::take_gone(const model::ObjectName& name, const std::string& version) {
-  if (known_.erase(key_of(name)) == 0) return;
+  if (known_.erase(name) == 0) return;
   ++status_.events;
   queue_.put({.what = Delivery::What::kGone,
               .kind = config_.resource.kind,
@@ -110,16 +100,16 @@ void Reflector::take_gone(const model::ObjectName& name, const std::string& vers
 }
 
 std::string Reflector::uid_of(const model::ObjectName& name) const {
-  const auto known = known_.find(key_of(name));
+  const auto known = known_.find(name);
   return known == known_.end() ? "" : to_string(known->second.uid);
 }
 
 bool Reflector::see(const model::ObjectName& name) {
-  return seen_.insert(key_of(name)).second;
+  return seen_.insert(name).second;
 }
 
 void Reflector::unsee(const model::ObjectName& name) {
-  seen_.erase(key_of(name));
+  seen_.erase(name);
 }
 
 void Reflector::forget_unseen() {
@@ -130,7 +120,7 @@ void Reflector::forget_unseen() {
     }
     queue_.put({.what = Delivery::What::kGone,
                 .kind = config_.resource.kind,
-                .name = name_of(known->first),
+                .name = known->first,
                 .decoded = {},
                 .version = {}});
     ++status_.events;

@@ -76,7 +76,7 @@ class Reflector {
     uint64_t version = 0;  ///< hash of it
     Uid uid{};
   };
-  using Names = std::unordered_map<std::string, Known>;  ///< by `namespace/name`
+  using Names = std::unordered_map<model::ObjectName, Known>;
 
   void begin();
   // lists
@@ -159,7 +159,7 @@ class Reflector {
   /// Without a watch that worked in between. 1: it is listed from version_, 2: from the newest.
   int expired_in_a_row_ = 0;
   Names known_;
-  std::unordered_set<std::string> seen_;  ///< while a list or a WatchList is read
+  std::unordered_set<model::ObjectName> seen_;  ///< while a list or a WatchList is read
 };
 
 }  // namespace bpfnet::kubernetes

@@ -109,7 +109,7 @@ class KubernetesSource::Impl {
     sources::KindStatus status;
     bool synced = false;
     std::string version;
-    std::unordered_map<std::string, sources::Candidate*> objects;
+    std::unordered_map<model::ObjectName, sources::Candidate*> objects;
   };
 
   [[nodiscard]] sources::Problem trouble(std::string who, std::string why) const {
@@ -133,14 +133,13 @@ class KubernetesSource::Impl {
     return false;
   }
 
-  static std::string key_of(const model::ObjectName& name) { return name.ns + "/" + name.name; }
-  static std::pair<Kind, std::string> unnamed_key(const Delivery& delivery) {
-    return {delivery.kind, key_of(delivery.name)};
+  static std::pair<Kind, model::ObjectName> unnamed_key(const Delivery& delivery) {
+    return {delivery.kind, delivery.name};
   }
 
   bool forget(KindState& kind, const Delivery& delivery) {
     const bool complained = unnamed_.erase(unnamed_key(delivery)) != 0;
-    const auto found = kind.objects.find(key_of(delivery.name));
+    const auto found = kind.objects.find(delivery.name);
     if (found == kind.objects.end()) return complained;
     catalog_.remove(found->second);
     kind.objects.erase(found);
@@ -161,7 +160,7 @@ class KubernetesSource::Impl {
       return;
     }
     sources::Decoded& decoded = delivery.decoded.objects.front();
-    sources::Candidate*& candidate = kind.objects[key_of(delivery.name)];
+    sources::Candidate*& candidate = kind.objects[delivery.name];
     if (candidate) {
       catalog_.update(candidate, 1, std::move(decoded));
     } else {
@@ -175,7 +174,7 @@ class KubernetesSource::Impl {
   std::unique_ptr<http::Client> client_;
   sources::Catalog catalog_;
   std::map<Kind, KindState> kinds_;
-  std::map<std::pair<Kind, std::string>, std::vector<sources::Problem>> unnamed_;
+  std::map<std::pair<Kind, model::ObjectName>, std::vector<sources::Problem>> unnamed_;
 };
 
 KubernetesSource::KubernetesSource(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

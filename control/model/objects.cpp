@@ -1,8 +1,14 @@
 #include "control/model/objects.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace bpfnet::model {
+
+std::string ObjectName::to_string() const {
+  return ns.empty() ? name.str() : fmt::format("{}/{}", ns, name);
+}
 
 std::string_view to_string(Protocol protocol) {
   switch (protocol) {

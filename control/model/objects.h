@@ -9,26 +9,26 @@
 #include <vector>
 
 #include "base/address.h"
+#include "base/shared_text.h"
+#include "control/model/labels.h"
 #include "control/model/shared_list.h"
 
 namespace bpfnet::model {
 
 /// Where an object was read: shown in every complaint about it. `line` is 1-based, 0 when unknown.
 struct Origin {
-  std::string source;  ///< file path, or the API server's resource path
+  SharedText source;  ///< file path, or the API server's resource path
   int line = 0;
   bool operator==(const Origin&) const = default;
 };
 
 /// Namespace and name; cluster-scoped objects have an empty namespace.
 struct ObjectName {
-  std::string ns;
-  std::string name;
+  SharedText ns;
+  SharedText name;
   auto operator<=>(const ObjectName&) const = default;
-  [[nodiscard]] std::string to_string() const { return ns.empty() ? name : ns + "/" + name; }
+  [[nodiscard]] std::string to_string() const;
 };
-
-using Labels = std::map<std::string, std::string>;
 
 /// IPPROTO_* of the transports that objects can name.
 enum class Protocol : uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };
@@ -66,7 +66,7 @@ struct ContainerPort {
   uint16_t host_port = 0;
   std::optional<Address> host_ip;
   Protocol protocol = Protocol::kTcp;
-  bool operator==(const ContainerPort&) const = default;
+  auto operator<=>(const ContainerPort&) const = default;
 };
 
 enum class PodPhase { kPending, kRunning, kSucceeded, kFailed, kUnknown };
@@ -74,12 +74,12 @@ enum class PodPhase { kPending, kRunning, kSucceeded, kFailed, kUnknown };
 struct Pod {
   ObjectName name;
   Labels labels;
-  std::string node_name;
+  SharedText node_name;
   std::vector<Address> ips;
   bool host_network = false;
   PodPhase phase = PodPhase::kPending;
   bool deleting = false;  ///< metadata.deletionTimestamp is set: terminating, with network and policy (P22)
-  std::vector<ContainerPort> ports;
+  SharedList<ContainerPort> ports;
   std::optional<Denied> denied;
   Origin origin;
 
@@ -128,7 +128,7 @@ struct SliceEndpoint {
   bool ready = true;
   bool serving = true;
   bool terminating = false;
-  std::optional<std::string> node_name;
+  std::optional<SharedText> node_name;
   SharedList<std::string> for_zones;
   SharedList<std::string> for_nodes;
   bool operator==(const SliceEndpoint&) const = default;
@@ -255,3 +255,11 @@ struct ClusterState {
 };
 
 }  // namespace bpfnet::model
+
+template <>
+struct std::hash<bpfnet::model::ObjectName> {
+  size_t operator()(const bpfnet::model::ObjectName& name) const noexcept {
+    const std::hash<bpfnet::SharedText> of_text;
+    return of_text(name.ns) * 31 + of_text(name.name);
+  }
+};

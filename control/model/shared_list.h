@@ -1,5 +1,6 @@
 #pragma once
 
+#include <compare>
 #include <initializer_list>
 #include <memory>
 #include <utility>
@@ -34,8 +35,13 @@ class SharedList {
   [[nodiscard]] size_t size() const { return get().size(); }
   [[nodiscard]] bool empty() const { return items_ == nullptr; }
   const T& operator[](size_t index) const { return get()[index]; }
+  /// No other list has these items.
+  [[nodiscard]] bool unshared() const { return items_.use_count() <= 1; }
   friend bool operator==(const SharedList& a, const SharedList& b) {
     return a.items_ == b.items_ || a.get() == b.get();
+  }
+  friend auto operator<=>(const SharedList& a, const SharedList& b) requires std::three_way_comparable<T> {
+    return a.get() <=> b.get();
   }
 
  private:

@@ -59,8 +59,8 @@ bool may_hold(const std::string& text, const std::vector<std::string>& names) {
 std::string FileStore::file_name(const Key& key, Format format) {
   std::string name(sources::to_string(key.kind));
   std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (!key.name.ns.empty()) name += "." + key.name.ns;
-  name += "." + key.name.name;
+  if (!key.name.ns.empty()) name += "." + key.name.ns.str();
+  name += "." + key.name.name.str();
   if (name.size() > kLongestName) {
     const std::string number = fmt::format("-{:016x}", std::hash<std::string>{}(name));
     name = name.substr(0, kLongestName - number.size()) + number;

@@ -144,7 +144,7 @@ std::string table(const std::map<Kind, std::vector<const Stored*>>& by_kind, con
     for (const Stored* object : objects) {
       std::vector<std::string> cells;
       if (options.namespaces && sources::is_namespaced(kind)) cells.push_back(object->key.name.ns);
-      cells.push_back(by_kind.size() > 1 ? resource_name(object->key) : object->key.name.name);
+      cells.push_back(by_kind.size() > 1 ? resource_name(object->key) : object->key.name.name.str());
       for (std::string& cell : columns.cells(object->json)) cells.push_back(std::move(cell));
       if (options.form == Form::kWide) cells.push_back(object->where);
       rows.add(std::move(cells));

@@ -8,13 +8,25 @@
 namespace bpfnet::sources {
 namespace {
 
-std::string identity_key(Kind kind, const model::ObjectName& name) {
-  return fmt::format("{} {}", to_string(kind), name.to_string());
+std::string text_of(const Candidate& candidate) {
+  return fmt::format("{} {}", to_string(candidate.kind), candidate.name.to_string());
+}
+
+size_t hash_of(Kind kind, const model::ObjectName& name) noexcept {
+  const std::hash<std::string> hash;
+  return (hash(name.name) * 31 + hash(name.ns)) * 31 + static_cast<size_t>(kind);
+}
+
+std::set<Holding> holdings_of(const Object& object) {
+  std::set<Holding> holdings;
+  for (const Claim& claim : claims_of(object))
+    if (claim.holding) holdings.insert(*claim.holding);
+  return holdings;
 }
 
 /// `shop.yaml:12`; an API server has no lines.
 std::string place_of(const model::Origin& origin) {
-  return origin.line == 0 ? origin.source : fmt::format("{}:{}", origin.source, origin.line);
+  return origin.line == 0 ? origin.source.str() : fmt::format("{}:{}", origin.source, origin.line);
 }
 
 Effect cost_of_fallback(Kind kind) {
@@ -32,15 +44,25 @@ Effect cost_of_fallback(Kind kind) {
 
 }  // namespace
 
+size_t Catalog::NameHash::operator()(const Identity& identity) const noexcept {
+  return hash_of(identity.first, identity.second);
+}
+
+size_t Catalog::NameHash::operator()(const std::unique_ptr<Candidate>& candidate) const noexcept {
+  return hash_of(candidate->kind, candidate->name);
+}
+
 Candidate* Catalog::add(const std::string& source, int first_line, Decoded decoded) {
   auto owned = std::make_unique<Candidate>();
   Candidate& candidate = *owned;
-  candidates_.emplace(&candidate, std::move(owned));
   candidate.kind = decoded.kind;
   candidate.name = decoded.name;
   candidate.origin.source = source;
+  parts_.share(candidate.origin.source);
   candidate.arrival = arrivals_;
   candidate.serial = ++serials_;
+  candidate.versions = std::make_unique<Candidate::Versions>();
+  candidates_.insert(std::move(owned));
   take_version(candidate, first_line, std::move(decoded));
   return &candidate;
 }
@@ -49,13 +71,19 @@ void Catalog::update(Candidate* candidate, int first_line, Decoded decoded) {
   take_version(*candidate, first_line, std::move(decoded));
 }
 
+Candidate* Catalog::find(Kind kind, const model::ObjectName& name) const {
+  const auto found = candidates_.find(Identity{kind, name});
+  return found == candidates_.end() ? nullptr : found->get();
+}
+
 void Catalog::take_version(Candidate& candidate, int first_line, Decoded decoded) {
+  Candidate::Versions& versions = open(candidate);
   const int offset = first_line - 1;
   candidate.created = decoded.created;
   candidate.origin.line = offset + decoded.line;
   candidate.written = true;
   Effect cost = Effect::kRefused;
-  if (!decoded.object && candidate.wanted && !candidate.fallback) {
+  if (!decoded.object && versions.wanted && !candidate.fallback) {
     cost = Effect::kLastGood;
   } else {
     candidate.fallback = !decoded.object;
@@ -64,77 +92,147 @@ void Catalog::take_version(Candidate& candidate, int first_line, Decoded decoded
       cost = cost_of_fallback(decoded.kind);
     }
     if (version) std::visit([&](auto& object) { object.origin = candidate.origin; }, *version);
-    candidate.wanted = version ? std::make_shared<const Object>(std::move(*version)) : nullptr;
+    versions.wanted = version ? std::make_shared<const Object>(std::move(*version)) : nullptr;
   }
   for (Problem& problem : decoded.problems) {
     problem.origin = {candidate.origin.source, offset + problem.origin.line};
     if (problem.effect == Effect::kRefused) problem.effect = cost;
   }
-  candidate.problems = std::move(decoded.problems);
-  note_problems(candidate);
+  set_problems(candidate, std::move(decoded.problems));
   enlist(candidate);
 }
 
-void Catalog::note_problems(const Candidate& candidate) {
-  if (candidate.problems.empty() && candidate.conflicts.empty()) {
-    complaining_.erase(candidate.serial);
-  } else {
-    complaining_[candidate.serial] = &candidate;
-  }
+void Catalog::set_problems(const Candidate& candidate, std::vector<Problem> problems) {
+  Complaints& complaints = complaints_[candidate.serial];
+  complaints.problems = std::move(problems);
+  if (complaints.problems.empty() && complaints.conflicts.empty()) complaints_.erase(candidate.serial);
+}
+
+void Catalog::set_conflicts(const Candidate& candidate, std::vector<Problem> conflicts) {
+  Complaints& complaints = complaints_[candidate.serial];
+  complaints.conflicts = std::move(conflicts);
+  if (complaints.problems.empty() && complaints.conflicts.empty()) complaints_.erase(candidate.serial);
 }
 
 void Catalog::collect_problems(std::vector<Problem>& into) const {
-  for (const auto& [serial, candidate] : complaining_) {
-    into.insert(into.end(), candidate->problems.begin(), candidate->problems.end());
-    into.insert(into.end(), candidate->conflicts.begin(), candidate->conflicts.end());
+  for (const auto& [serial, complaints] : complaints_) {
+    into.insert(into.end(), complaints.problems.begin(), complaints.problems.end());
+    into.insert(into.end(), complaints.conflicts.begin(), complaints.conflicts.end());
   }
 }
 
 void Catalog::keep(Candidate* candidate) {
+  open(*candidate);
   candidate->written = false;
-  candidate->problems.clear();
-  note_problems(*candidate);
+  set_problems(*candidate, {});
   enlist(*candidate);
 }
 
 void Catalog::move(Candidate* candidate, int lines) {
   if (lines == 0) return;
   candidate->origin.line += lines;
-  for (Problem& problem : candidate->problems) problem.origin.line += lines;
+  if (const auto found = complaints_.find(candidate->serial); found != complaints_.end())
+    for (Problem& problem : found->second.problems) problem.origin.line += lines;
   dirty_names_.insert({candidate->kind, candidate->name});
 }
 
 void Catalog::remove(Candidate* candidate) {
   unlist(*candidate);
   dirty_.erase(candidate);
-  complaining_.erase(candidate->serial);
-  dirty_names_.insert({candidate->kind, candidate->name});
-  candidates_.erase(candidate);
+  complaints_.erase(candidate->serial);
+  const Identity identity{candidate->kind, candidate->name};
+  const auto [first, last] = candidates_.equal_range(identity);
+  candidates_.erase(
+      std::find_if(first, last, [candidate](const auto& each) { return each.get() == candidate; }));
+  dirty_names_.insert(identity);
+}
+
+// ---- what each has and wants
+
+Candidate::Versions& Catalog::open(Candidate& candidate) {
+  if (!candidate.versions) {
+    auto object = std::make_shared<const Object>(published(candidate));
+    const std::set<Holding> holdings = holdings_of(*object);
+    candidate.versions = std::make_unique<Candidate::Versions>(
+        Candidate::Versions{object, object, {holdings.begin(), holdings.end()}});
+  }
+  return *candidate.versions;
+}
+
+void Catalog::close(Candidate& candidate) {
+  const Candidate::Versions& versions = *candidate.versions;
+  if (!versions.used || versions.used != versions.wanted) return;
+  const std::set<Holding> holdings = holdings_of(*versions.used);
+  for (const Holding& holding : versions.registered)
+    if (!holdings.contains(holding)) unlist(candidate, holding);  // of the version before
+  candidate.versions.reset();
+}
+
+Object Catalog::published(const Candidate& candidate) const {
+  const model::ObjectName& name = candidate.name;
+  switch (candidate.kind) {
+    case Kind::kNamespace:
+      return state_.namespaces.at(name.name);
+    case Kind::kNode:
+      return state_.nodes.at(name.name);
+    case Kind::kPod:
+      return state_.pods.at(name);
+    case Kind::kService:
+      return state_.services.at(name);
+    case Kind::kEndpointSlice:
+      return state_.slices.at(name);
+    case Kind::kNetworkPolicy:
+      return state_.policies.at(name);
+    case Kind::kServiceCidr:
+      return state_.service_cidrs.at(name.name);
+    case Kind::kClusterNetworkPolicy:
+      break;
+  }
+  return state_.cluster_policies.at(name.name);
+}
+
+std::vector<Holding> Catalog::registered(const Candidate& candidate) const {
+  if (candidate.versions) return candidate.versions->registered;
+  const std::set<Holding> holdings = holdings_of(published(candidate));
+  return {holdings.begin(), holdings.end()};
 }
 
 void Catalog::enlist(Candidate& candidate) {
   unlist(candidate);
-  std::set<std::string> keys;
-  for (const auto* version : {&candidate.wanted, &candidate.used}) {
-    if (!*version) continue;
-    for (Claim& claim : claims_of(**version)) keys.insert(std::move(claim.key));
-  }
-  for (const std::string& key : keys) index_[key].push_back(&candidate);
-  candidate.registered.assign(keys.begin(), keys.end());
+  Candidate::Versions& versions = *candidate.versions;
+  std::set<Holding> holdings;
+  for (const auto& version : {versions.wanted, versions.used})
+    if (version) holdings.merge(holdings_of(*version));
+  for (const Holding& holding : holdings) index_.emplace(holding, &candidate);
+  versions.registered.assign(holdings.begin(), holdings.end());
   dirty_.insert(&candidate);
   dirty_names_.insert({candidate.kind, candidate.name});
 }
 
 void Catalog::unlist(Candidate& candidate) {
-  for (const std::string& key : candidate.registered) {
-    const auto found = index_.find(key);
-    if (found == index_.end()) continue;
-    std::erase(found->second, &candidate);
-    // Who waited for it may have it now.
-    dirty_.insert(found->second.begin(), found->second.end());
-    if (found->second.empty()) index_.erase(found);
+  // Who waited for it may have it now.
+  each_rival(candidate, [this](Candidate* rival) { dirty_.insert(rival); });
+  for (const Holding& holding : registered(candidate)) unlist(candidate, holding);
+  if (candidate.versions) candidate.versions->registered.clear();
+}
+
+void Catalog::unlist(const Candidate& candidate, const Holding& holding) {
+  const auto [first, last] = index_.equal_range(holding);
+  const auto found =
+      std::find_if(first, last, [&candidate](const auto& each) { return each.second == &candidate; });
+  if (found != last) index_.erase(found);
+}
+
+template <typename Visit>
+void Catalog::each_rival(const Candidate& candidate, Visit visit) const {
+  const auto named = candidates_.equal_range(Identity{candidate.kind, candidate.name});
+  for (auto each = named.first; each != named.second; ++each)
+    if (each->get() != &candidate) visit(each->get());
+  for (const Holding& holding : registered(candidate)) {
+    const auto holders = index_.equal_range(holding);
+    for (auto each = holders.first; each != holders.second; ++each)
+      if (each->second != &candidate) visit(each->second);
   }
-  candidate.registered.clear();
 }
 
 // All candidates that are connected with `start` by shared claims; nearly always itself alone.
@@ -143,97 +241,127 @@ std::vector<Candidate*> Catalog::component(Candidate* start, std::set<Candidate*
   if (!done.insert(start).second) return found;
   found.push_back(start);
   for (size_t i = 0; i < found.size(); ++i) {
-    for (const std::string& key : found[i]->registered) {
-      const auto entry = index_.find(key);
-      if (entry == index_.end() || entry->second.size() < 2) continue;
-      for (Candidate* other : entry->second) {
-        if (done.insert(other).second) found.push_back(other);
-      }
-    }
+    each_rival(*found[i], [&](Candidate* rival) {
+      if (done.insert(rival).second) found.push_back(rival);
+    });
   }
   return found;
 }
 
+// ---- who gets it
+
+/// Who has what among the candidates of one component.
+class Catalog::Holders {
+ public:
+  /// Null: nobody has it.
+  [[nodiscard]] const Candidate* of(const Candidate& candidate, const Claim& claim) const {
+    if (claim.holding) {
+      const auto found = holdings_.find(*claim.holding);
+      return found == holdings_.end() ? nullptr : found->second;
+    }
+    const auto found = names_.find({candidate.kind, candidate.name});
+    return found == names_.end() ? nullptr : found->second;
+  }
+  [[nodiscard]] bool free_for(const Candidate& candidate, const Claim& claim) const {
+    const Candidate* holder = of(candidate, claim);
+    return holder == nullptr || holder == &candidate;
+  }
+  /// Unless somebody has it.
+  void take(const Candidate& candidate, const Claim& claim) {
+    if (claim.holding) {
+      holdings_.emplace(*claim.holding, &candidate);
+    } else {
+      names_.emplace(Identity(candidate.kind, candidate.name), &candidate);
+    }
+  }
+  void leave_all(const Candidate& candidate) {
+    if (const auto name = names_.find({candidate.kind, candidate.name});
+        name != names_.end() && name->second == &candidate)
+      names_.erase(name);
+    for (const Holding& holding : candidate.versions->registered) {
+      const auto held = holdings_.find(holding);
+      if (held != holdings_.end() && held->second == &candidate) holdings_.erase(held);
+    }
+  }
+
+ private:
+  std::map<Identity, const Candidate*> names_;
+  std::unordered_map<Holding, const Candidate*, HoldingHash> holdings_;
+};
+
 void Catalog::resolve(std::vector<Candidate*> candidates) {
+  for (Candidate* each : candidates) open(*each);
   std::ranges::sort(candidates, {}, [](const Candidate* each) {
     const auto created = each->created.value_or(std::chrono::system_clock::time_point::max());
     return std::tuple(each->weak(), each->created ? 0 : each->arrival, std::string_view(each->origin.source),
                       each->origin.line, created, std::tie(each->name.ns, each->name.name), each->serial);
   });
-  std::unordered_map<std::string, const Candidate*> holders;
-  const auto free_for = [&](const Candidate* candidate, const Claim& claim) {
-    const auto holder = holders.find(claim.key);
-    return holder == holders.end() || holder->second == candidate;
-  };
+  Holders holders;
   // What an object has and still wants it keeps, whoever else came; where age decides, who came first does
   // not.
-  for (const Candidate* candidate : candidates) {
-    if (candidate->weak() || candidate->created || !candidate->used || !candidate->wanted) continue;
-    std::set<std::string> wanted;
-    for (Claim& claim : claims_of(*candidate->wanted)) wanted.insert(std::move(claim.key));
-    for (const Claim& claim : claims_of(*candidate->used)) {
-      if (wanted.contains(claim.key)) holders.emplace(claim.key, candidate);
-    }
+  for (const Candidate* each : candidates) {
+    const Candidate::Versions& versions = *each->versions;
+    if (each->weak() || each->created || !versions.used || !versions.wanted) continue;
+    const std::set<Holding> wanted = holdings_of(*versions.wanted);
+    for (const Claim& claim : claims_of(*versions.used))
+      if (!claim.holding || wanted.contains(*claim.holding)) holders.take(*each, claim);
   }
+  for (Candidate* each : candidates) {
+    set_conflicts(*each, choose(*each, holders));
+    dirty_names_.insert({each->kind, each->name});
+  }
+}
 
-  for (Candidate* candidate : candidates) {
-    const auto blocked = [&](const Object& version) {
-      return std::ranges::any_of(claims_of(version), [&](const Claim& claim) {
-        return !claim.separable && !free_for(candidate, claim);
-      });
-    };
-    std::shared_ptr<const Object> chosen;
-    bool whole = true;
-    if (candidate->wanted && !blocked(*candidate->wanted)) {
-      chosen = candidate->wanted;
-    } else if (candidate->used && !blocked(*candidate->used)) {
-      chosen = candidate->used;
-      whole = false;
-    }
-    candidate->conflicts.clear();
-    const auto complain = [&](const Claim& claim, Effect effect) {
-      if (candidate->weak()) return;
-      const Candidate& holder = *holders.at(claim.key);
-      const std::string who =
-          fmt::format("{} {} ({})", to_string(holder.kind), holder.name.to_string(), place_of(holder.origin));
-      candidate->conflicts.push_back(
-          {candidate->origin, identity_key(candidate->kind, candidate->name), claim.field,
-           claim.field.empty()
-               ? fmt::format("is also defined at {}, which counts", place_of(holder.origin))
-               : fmt::format("{} belongs to {}, which keeps it, expected one of its own", claim.what, who),
-           effect});
-    };
-    if (!chosen || !whole) {
-      for (const Claim& claim : candidate->wanted ? claims_of(*candidate->wanted) : std::vector<Claim>{}) {
-        if (!claim.separable && !free_for(candidate, claim)) {
-          complain(claim, chosen ? Effect::kLastGood : Effect::kRefused);
-          break;
-        }
-      }
-    }
-    // Claims it gave up or could not keep are free for those that follow.
-    for (const std::string& key : candidate->registered) {
-      const auto held = holders.find(key);
-      if (held != holders.end() && held->second == candidate) holders.erase(held);
-    }
-    if (chosen) {
-      Object stripped = *chosen;
-      bool lost = false;
-      for (const Claim& claim : claims_of(*chosen)) {
-        if (free_for(candidate, claim)) {
-          holders.emplace(claim.key, candidate);
-        } else {
-          complain(claim, Effect::kFieldSkipped);
-          give_up(stripped, claim);
-          lost = true;
-        }
-      }
-      if (lost) chosen = std::make_shared<const Object>(std::move(stripped));
-    }
-    candidate->used = std::move(chosen);
-    note_problems(*candidate);
-    dirty_names_.insert({candidate->kind, candidate->name});
+// Sets the version that counts; gives what it cannot have.
+std::vector<Problem> Catalog::choose(Candidate& candidate, Holders& holders) {
+  Candidate::Versions& versions = *candidate.versions;
+  const auto blocked = [&](const Claim& claim) {
+    return !claim.separable && !holders.free_for(candidate, claim);
+  };
+  const auto fits = [&](const Object& version) { return std::ranges::none_of(claims_of(version), blocked); };
+  std::vector<Problem> conflicts;
+  const auto complain = [&](const Claim& claim, Effect effect) {
+    if (candidate.weak()) return;
+    const Candidate& holder = *holders.of(candidate, claim);
+    const std::string place = place_of(holder.origin);
+    conflicts.push_back({candidate.origin, text_of(candidate), std::string(claim.field),
+                         claim.holding
+                             ? fmt::format("{} belongs to {} ({}), which keeps it, expected one of its own",
+                                           claim.holding->to_string(), text_of(holder), place)
+                             : fmt::format("is also defined at {}, which counts", place),
+                         effect});
+  };
+
+  std::shared_ptr<const Object> chosen;
+  bool whole = true;
+  if (versions.wanted && fits(*versions.wanted)) {
+    chosen = versions.wanted;
+  } else if (versions.used && fits(*versions.used)) {
+    chosen = versions.used;
+    whole = false;
   }
+  if (versions.wanted && (!chosen || !whole)) {
+    const auto claims = claims_of(*versions.wanted);
+    if (const auto first = std::ranges::find_if(claims, blocked); first != claims.end())
+      complain(*first, chosen ? Effect::kLastGood : Effect::kRefused);
+  }
+  // Claims it gave up or could not keep are free for those that follow.
+  holders.leave_all(candidate);
+  if (chosen) {
+    std::optional<Object> stripped;
+    for (const Claim& claim : claims_of(*chosen)) {
+      if (holders.free_for(candidate, claim)) {
+        holders.take(candidate, claim);
+      } else {
+        complain(claim, Effect::kFieldSkipped);
+        if (!stripped) stripped = *chosen;
+        give_up(*stripped, claim);
+      }
+    }
+    if (stripped) chosen = std::make_shared<const Object>(std::move(*stripped));
+  }
+  versions.used = std::move(chosen);
+  return conflicts;
 }
 
 void Catalog::settle() {
@@ -246,38 +374,49 @@ void Catalog::settle() {
   ++arrivals_;
 }
 
-const Candidate* Catalog::used_candidate(const Identity& identity) const {
-  const auto claimants = index_.find(identity_key(identity.first, identity.second));
-  if (claimants == index_.end()) return nullptr;
+// ---- the state
+
+Candidate* Catalog::used_candidate(const Identity& identity) const {
+  const auto [first, last] = candidates_.equal_range(identity);
   const auto found =
-      std::ranges::find_if(claimants->second, [](const Candidate* each) { return each->used != nullptr; });
-  return found == claimants->second.end() ? nullptr : *found;
+      std::find_if(first, last, [](const auto& each) { return !each->versions || each->versions->used; });
+  return found == last ? nullptr : found->get();
 }
 
 template <typename Map, typename Key>
-void Catalog::publish(Map& map, const Key& key, const Candidate* winner, std::set<Key>& changed) {
+void Catalog::put(Map& map, const Key& key, typename Map::mapped_type object, std::set<Key>& changed) {
   const auto found = map.find(key);
-  if (winner == nullptr) {
-    if (found == map.end()) return;
-    map.erase(found);
+  parts_.share(object);
+  if (found == map.end()) {
+    map.emplace(key, std::move(object));
   } else {
-    auto object = std::get<typename Map::mapped_type>(*winner->used);
-    object.origin = winner->origin;
-    if (found == map.end()) {
-      map.emplace(key, std::move(object));
-    } else {
-      found->second.origin = object.origin;  // line numbers alone change nothing
-      if (found->second == object) return;
-      found->second = std::move(object);
-    }
+    found->second.origin = object.origin;  // line numbers alone change nothing
+    if (found->second == object) return;
+    found->second = std::move(object);
   }
   changed.insert(key);
   ++generation_;
 }
 
+template <typename Map, typename Key>
+void Catalog::publish(Map& map, const Key& key, Candidate* winner, std::set<Key>& changed) {
+  if (winner == nullptr) {
+    if (map.erase(key) == 0) return;
+    changed.insert(key);
+    ++generation_;
+  } else if (!winner->versions) {
+    map.at(key).origin = winner->origin;
+  } else {
+    auto object = std::get<typename Map::mapped_type>(*winner->versions->used);
+    object.origin = winner->origin;
+    put(map, key, std::move(object), changed);
+    close(*winner);
+  }
+}
+
 void Catalog::publish(const Identity& identity) {
   const model::ObjectName& name = identity.second;  // no structured binding: clang 14 cannot capture one
-  const Candidate* winner = used_candidate(identity);
+  Candidate* winner = used_candidate(identity);
   const auto publish_namespaced = [&](auto& map, std::set<model::ObjectName>& changed) {
     const bool before = map.contains(name);
     publish(map, name, winner, changed);
@@ -292,7 +431,7 @@ void Catalog::publish(const Identity& identity) {
     case Kind::kNamespace:
       return publish_namespace(name.name);
     case Kind::kNode:
-      return publish(state_.nodes, name.name, winner, changes_.nodes);
+      return publish(state_.nodes, name.name.str(), winner, changes_.nodes);
     case Kind::kPod:
       return publish_namespaced(state_.pods, changes_.pods);
     case Kind::kService:
@@ -302,24 +441,21 @@ void Catalog::publish(const Identity& identity) {
     case Kind::kNetworkPolicy:
       return publish_namespaced(state_.policies, changes_.policies);
     case Kind::kServiceCidr:
-      return publish(state_.service_cidrs, name.name, winner, changes_.service_cidrs);
+      return publish(state_.service_cidrs, name.name.str(), winner, changes_.service_cidrs);
     case Kind::kClusterNetworkPolicy:
-      return publish(state_.cluster_policies, name.name, winner, changes_.cluster_policies);
+      return publish(state_.cluster_policies, name.name.str(), winner, changes_.cluster_policies);
   }
 }
 
 // A namespace is there if it is written down or if anything is in it.
 void Catalog::publish_namespace(const std::string& name) {
-  const Candidate* winner = used_candidate({Kind::kNamespace, {"", name}});
-  Candidate implied;
-  if (winner == nullptr && objects_in_.contains(name)) {
-    model::Namespace object;
-    object.name = name;
-    object.labels["kubernetes.io/metadata.name"] = name;
-    implied.used = std::make_shared<const Object>(std::move(object));
-    winner = &implied;
-  }
-  publish(state_.namespaces, name, winner, changes_.namespaces);
+  Candidate* winner = used_candidate({Kind::kNamespace, {"", name}});
+  if (winner != nullptr || !objects_in_.contains(name))
+    return publish(state_.namespaces, name, winner, changes_.namespaces);
+  model::Namespace implied;
+  implied.name = name;
+  implied.labels["kubernetes.io/metadata.name"] = name;
+  put(state_.namespaces, name, std::move(implied), changes_.namespaces);
 }
 
 }  // namespace bpfnet::sources

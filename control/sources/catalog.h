@@ -7,12 +7,14 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "control/sources/changes.h"
 #include "control/sources/claims.h"
 #include "control/sources/decode.h"
+#include "control/sources/shared_parts.h"
 
 namespace bpfnet::sources {
 
@@ -23,17 +25,21 @@ struct Candidate {
   model::Origin origin;
   /// Still somewhere in the text? False: its document could not be read, the last good version goes on.
   bool written = true;
-  /// `wanted` only stands in for an object that was never good.
+  /// Its newest version only stands in for an object that was never good.
   bool fallback = false;
-  std::shared_ptr<const Object> wanted;  ///< newest good version; null: there never was one
-  std::shared_ptr<const Object> used;    ///< the version that counts now; null: none does
-  std::vector<Problem> problems;         ///< of decoding the newest text
-  std::vector<Problem> conflicts;        ///< what other objects hold already
   /// By the API server. Says who has what two objects want, as every node sees it alike.
   std::optional<std::chrono::system_clock::time_point> created;
   uint64_t arrival = 0;
-  uint64_t serial = 0;                  ///< in the order of add()
-  std::vector<std::string> registered;  ///< keys under which the index has it
+  uint64_t serial = 0;  ///< in the order of add()
+
+  struct Versions {
+    std::shared_ptr<const Object> wanted;  ///< newest good version; null: there never was one
+    std::shared_ptr<const Object> used;    ///< the version that counts now; null: none does
+    std::vector<Holding> registered;       ///< under which the index has it
+  };
+  /// Null: what it wants counts, is all that it had, and stands in the state. So it is with nearly every
+  /// object of a cluster, which is then there once.
+  std::unique_ptr<Versions> versions;
 
   /// Makes way for an object that is good as it is written.
   [[nodiscard]] bool weak() const { return fallback || !written; }
@@ -55,6 +61,9 @@ class Catalog {
   void move(Candidate* candidate, int lines);
   void remove(Candidate* candidate);
 
+  /// One of those that have this name; null: none has.
+  [[nodiscard]] Candidate* find(Kind kind, const model::ObjectName& name) const;
+
   /// Settles everything done since the last call: state, generation and changes follow.
   void settle();
 
@@ -66,27 +75,64 @@ class Catalog {
 
  private:
   using Identity = std::pair<Kind, model::ObjectName>;
+  struct NameHash {
+    using is_transparent = void;
+    size_t operator()(const Identity& identity) const noexcept;
+    size_t operator()(const std::unique_ptr<Candidate>& candidate) const noexcept;
+  };
+  struct SameName {
+    using is_transparent = void;
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return kind(a) == kind(b) && name(a) == name(b);
+    }
+    static Kind kind(const Identity& identity) { return identity.first; }
+    static Kind kind(const std::unique_ptr<Candidate>& candidate) { return candidate->kind; }
+    static const model::ObjectName& name(const Identity& identity) { return identity.second; }
+    static const model::ObjectName& name(const std::unique_ptr<Candidate>& each) { return each->name; }
+  };
+  struct Complaints {
+    std::vector<Problem> problems;   ///< of decoding the newest text
+    std::vector<Problem> conflicts;  ///< what other objects hold already
+  };
+  class Holders;
 
-  void note_problems(const Candidate& candidate);
+  void set_problems(const Candidate& candidate, std::vector<Problem> problems);
+  void set_conflicts(const Candidate& candidate, std::vector<Problem> conflicts);
   void take_version(Candidate& candidate, int first_line, Decoded decoded);
+  /// From here on it has versions.
+  Candidate::Versions& open(Candidate& candidate);
+  /// The object that the state has under the candidate's name.
+  [[nodiscard]] Object published(const Candidate& candidate) const;
+  [[nodiscard]] std::vector<Holding> registered(const Candidate& candidate) const;
   void enlist(Candidate& candidate);
   void unlist(Candidate& candidate);
+  void unlist(const Candidate& candidate, const Holding& holding);
+  /// The others that have its name or want something of it.
+  template <typename Visit>
+  void each_rival(const Candidate& candidate, Visit visit) const;
   std::vector<Candidate*> component(Candidate* start, std::set<Candidate*>& done);
   void resolve(std::vector<Candidate*> candidates);
-  [[nodiscard]] const Candidate* used_candidate(const Identity& identity) const;
+  std::vector<Problem> choose(Candidate& candidate, Holders& holders);
+  [[nodiscard]] Candidate* used_candidate(const Identity& identity) const;
+  /// It stands in the state: what it wants need not be kept beside that.
+  void close(Candidate& candidate);
   void publish(const Identity& identity);
   template <typename Map, typename Key>
-  void publish(Map& map, const Key& key, const Candidate* winner, std::set<Key>& changed);
+  void publish(Map& map, const Key& key, Candidate* winner, std::set<Key>& changed);
+  template <typename Map, typename Key>
+  void put(Map& map, const Key& key, typename Map::mapped_type object, std::set<Key>& changed);
   void publish_namespace(const std::string& name);
 
-  std::unordered_map<const Candidate*, std::unique_ptr<Candidate>> candidates_;
-  std::unordered_map<std::string, std::vector<Candidate*>> index_;
+  std::unordered_multiset<std::unique_ptr<Candidate>, NameHash, SameName> candidates_;
+  std::unordered_multimap<Holding, Candidate*, HoldingHash> index_;
   std::set<Candidate*> dirty_;
   std::set<Identity> dirty_names_;
   uint64_t arrivals_ = 0;
   uint64_t serials_ = 0;
-  std::map<uint64_t, const Candidate*> complaining_;  ///< by serial
+  std::map<uint64_t, Complaints> complaints_;  ///< by serial; none of objects that are fine
 
+  SharedParts parts_;
   model::ClusterState state_;
   Changes changes_;
   uint64_t generation_ = 0;

@@ -7,40 +7,36 @@
 namespace bpfnet::sources {
 namespace {
 
+using Type = Holding::Type;
+
 class Collector {
  public:
   explicit Collector(std::vector<Claim>& claims) : claims_(claims) {}
 
-  void operator()(const model::Namespace& object) { name(Kind::kNamespace, {"", object.name}); }
-  void operator()(const model::EndpointSlice& object) { name(Kind::kEndpointSlice, object.name); }
-  void operator()(const model::ServiceCidr& object) { name(Kind::kServiceCidr, {"", object.name}); }
-  void operator()(const model::NetworkPolicy& object) { name(Kind::kNetworkPolicy, object.name); }
-  void operator()(const model::ClusterNetworkPolicy& object) {
-    name(Kind::kClusterNetworkPolicy, {"", object.name});
-  }
+  template <typename T>
+  void operator()(const T&) {}  // nothing but a name
 
   void operator()(const model::Node& node) {
-    name(Kind::kNode, {"", node.name});
-    for (const Cidr& cidr : node.pod_cidrs) add("podCIDR ", "spec.podCIDRs", cidr.to_string(), true);
-    for (const Address& ip : node.internal_ips) add("nodeIP ", "status.addresses", ip.to_string(), true);
+    for (const Cidr& cidr : node.pod_cidrs) {
+      add({.type = Type::kPodCidr, .number = static_cast<uint16_t>(cidr.length()), .address = cidr.address()},
+          "spec.podCIDRs", true);
+    }
+    for (const Address& ip : node.internal_ips)
+      add({.type = Type::kNodeIp, .address = ip}, "status.addresses", true);
   }
 
   // Losing an address must not cost a pod its labels: policies select it by them.
   void operator()(const model::Pod& pod) {
-    name(Kind::kPod, pod.name);
     if (pod.host_network || pod.finished() || pod.deleting)
       return;  // P21: the address may be another's by now
-    for (const Address& ip : pod.ips) add("podIP ", "status.podIPs", ip.to_string(), true);
+    for (const Address& ip : pod.ips) add({.type = Type::kPodIp, .address = ip}, "status.podIPs", true);
   }
 
   void operator()(const model::Service& service) {
-    name(Kind::kService, service.name);
-    for (const Address& ip : service.cluster_ips) add("clusterIP ", "spec.clusterIP", ip.to_string(), false);
+    for (const Address& ip : service.cluster_ips)
+      add({.type = Type::kClusterIp, .address = ip}, "spec.clusterIP", false);
     for (const model::ServicePort& port : service.ports) {
-      const std::string_view protocol = to_string(port.protocol);
-      if (port.node_port != 0) {
-        add("nodePort ", "spec.ports.nodePort", fmt::format("{} {}", port.node_port, protocol), false);
-      }
+      if (port.node_port != 0) add_node_port("spec.ports.nodePort", port.node_port, port.protocol);
       std::set<Address> vips;  // one address may well stand in both lists
       for (const Address& ip : service.external_ips) {
         if (vips.insert(ip).second) add_vip("spec.externalIPs", ip, port);
@@ -52,22 +48,19 @@ class Collector {
       }
     }
     if (service.health_check_node_port != 0) {
-      add("nodePort ", "spec.healthCheckNodePort", fmt::format("{} TCP", service.health_check_node_port),
-          false);
+      add_node_port("spec.healthCheckNodePort", service.health_check_node_port, model::Protocol::kTcp);
     }
   }
 
  private:
-  void name(Kind kind, const model::ObjectName& object) {
-    claims_.push_back({fmt::format("{} {}", to_string(kind), object.to_string()), "", "", false});
+  void add(const Holding& holding, std::string_view field, bool separable) {
+    claims_.push_back({holding, field, separable});
   }
-  void add(std::string_view type, std::string_view field, std::string what, bool separable) {
-    std::string key = fmt::format("{}{}", type, what);
-    claims_.push_back({std::move(key), std::string(field), std::move(what), separable});
+  void add_node_port(std::string_view field, uint16_t port, model::Protocol protocol) {
+    add({.type = Type::kNodePort, .protocol = protocol, .number = port, .address = {}}, field, false);
   }
   void add_vip(std::string_view field, const Address& ip, const model::ServicePort& port) {
-    add("vip ", field, fmt::format("{} port {} {}", ip.to_string(), port.port, to_string(port.protocol)),
-        false);
+    add({.type = Type::kVip, .protocol = port.protocol, .number = port.port, .address = ip}, field, false);
   }
 
   std::vector<Claim>& claims_;
@@ -75,18 +68,41 @@ class Collector {
 
 }  // namespace
 
+size_t HoldingHash::operator()(const Holding& holding) const noexcept {
+  const auto rest =
+      static_cast<size_t>(holding.type) << 24 | static_cast<size_t>(holding.protocol) << 16 | holding.number;
+  return std::hash<Address>{}(holding.address) ^ (rest * 0x9e3779b97f4a7c15);
+}
+
+std::string Holding::to_string() const {
+  switch (type) {
+    case Type::kPodCidr:
+      return Cidr(address, number).to_string();
+    case Type::kNodePort:
+      return fmt::format("{} {}", number, model::to_string(protocol));
+    case Type::kVip:
+      return fmt::format("{} port {} {}", address.to_string(), number, model::to_string(protocol));
+    case Type::kNodeIp:
+    case Type::kPodIp:
+    case Type::kClusterIp:
+      break;
+  }
+  return address.to_string();
+}
+
 std::vector<Claim> claims_of(const Object& object) {
-  std::vector<Claim> claims;
+  std::vector<Claim> claims{{{}, "", false}};
   std::visit(Collector(claims), object);
   return claims;
 }
 
 void give_up(Object& object, const Claim& claim) {
-  const auto is_it = [&](const auto& value) { return value.to_string() == claim.what; };
-  if (auto* pod = std::get_if<model::Pod>(&object)) std::erase_if(pod->ips, is_it);
+  if (!claim.holding) return;
+  const Holding& lost = *claim.holding;
+  if (auto* pod = std::get_if<model::Pod>(&object)) std::erase(pod->ips, lost.address);
   if (auto* node = std::get_if<model::Node>(&object)) {
-    if (claim.field == "spec.podCIDRs") std::erase_if(node->pod_cidrs, is_it);
-    if (claim.field == "status.addresses") std::erase_if(node->internal_ips, is_it);
+    if (lost.type == Type::kPodCidr) std::erase(node->pod_cidrs, Cidr(lost.address, lost.number));
+    if (lost.type == Type::kNodeIp) std::erase(node->internal_ips, lost.address);
   }
 }
 

@@ -98,7 +98,7 @@ model::Node decode_node(const Field& root, const Metadata& metadata) {
 
 namespace {
 
-void decode_container(const Field& container, model::Pod& pod) {
+void decode_container(const Field& container, std::vector<model::ContainerPort>& into) {
   const Field ports = container["ports"];
   ports.each_map([&](const Field& item) {
     model::ContainerPort port;
@@ -110,7 +110,7 @@ void decode_container(const Field& container, model::Pod& pod) {
     port.protocol = decode_protocol(item["protocol"]);
     port.name = item["name"].string().value_or("");
     if (const auto text = host_ip.string(); text && !text->empty()) port.host_ip = host_ip.address();
-    pod.ports.push_back(std::move(port));
+    into.push_back(std::move(port));
   });
 }
 
@@ -129,11 +129,13 @@ model::Pod decode_pod(const Field& root, const Metadata& metadata) {
   pod.host_network = spec["hostNetwork"].boolean().value_or(false);
   const Field containers = spec["containers"];
   const Field init_containers = spec["initContainers"];
-  containers.each_map([&](const Field& container) { decode_container(container, pod); });
+  std::vector<model::ContainerPort> ports;
+  containers.each_map([&](const Field& container) { decode_container(container, ports); });
   init_containers.each_map([&](const Field& container) {  // sidecars serve ports as long as the pod lives
     const Field restart = container["restartPolicy"];
-    if (restart && restart.string() == "Always") decode_container(container, pod);
+    if (restart && restart.string() == "Always") decode_container(container, ports);
   });
+  pod.ports = std::move(ports);
   const Field phase = status["phase"];
   using enum model::PodPhase;
   constexpr model::PodPhase kPhases[] = {kPending, kRunning, kSucceeded, kFailed, kUnknown, kPending};

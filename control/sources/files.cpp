@@ -73,7 +73,7 @@ class FileSource::Impl {
   [[nodiscard]] std::vector<Problem> problems() const {
     std::vector<Problem> result;
     if (!directory_error_.empty()) {
-      result.push_back({{watch_.directory(), 0}, "", "", directory_error_, Effect::kNotRead});
+      result.push_back({{watch_.directory().string(), 0}, "", "", directory_error_, Effect::kNotRead});
     }
     for (const auto& [name, file] : files_) file.collect_problems(result);
     catalog_.collect_problems(result);

@@ -66,7 +66,7 @@ bool ManifestFile::is_link(const std::filesystem::path& path) {
 }
 
 void ManifestFile::fail(std::string text, bool busy) {
-  failure_ = Problem{{path_, 0}, "", "", std::move(text), Effect::kNotRead};
+  failure_ = Problem{{path_.string(), 0}, "", "", std::move(text), Effect::kNotRead};
   busy_ = busy;
 }
 
@@ -153,7 +153,7 @@ void ManifestFile::load(Catalog& catalog, std::string_view text) {
     if (!decoded.complete && unreadable == nullptr) unreadable = &document;
     document.problems = std::move(decoded.problems);
     for (Problem& problem : document.problems) {
-      problem.origin = {path_, document.first_line - 1 + problem.origin.line};
+      problem.origin = {path_.string(), document.first_line - 1 + problem.origin.line};
     }
     for (Decoded& object : decoded.objects) {
       const auto known = old.find({object.kind, object.name});

@@ -32,7 +32,7 @@ std::string_view consequence(Effect effect) {
 }  // namespace
 
 std::string Problem::to_string() const {
-  std::string line = origin.source;
+  std::string line = origin.source.str();
   if (origin.line > 0) line += fmt::format(":{}", origin.line);
   for (const std::string& part : {object, field, text}) {
     if (!part.empty()) line += (line.empty() ? "" : ": ") + part;

@@ -97,10 +97,12 @@ class RandomPolicies {
     pod.labels = party.labels;
     pod.ips = {party.ips.begin(), party.ips.end()};
     pod.phase = model::PodPhase::kRunning;
+    std::vector<model::ContainerPort> ports;
     for (const auto& port : party.port_names) {
-      pod.ports.push_back({port.name, port.port, 0, std::nullopt,
-                           port.protocol == "UDP" ? model::Protocol::kUdp : model::Protocol::kTcp});
+      ports.push_back({port.name, port.port, 0, std::nullopt,
+                       port.protocol == "UDP" ? model::Protocol::kUdp : model::Protocol::kTcp});
     }
+    pod.ports = std::move(ports);
     state_.pods[pod.name] = pod;
   }
   void label_namespace(const std::string& name, const LabelMap& labels) {

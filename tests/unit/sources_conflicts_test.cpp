@@ -192,7 +192,7 @@ TEST_F(Conflicts, AFileMovedKeepsItsObjectsWithoutAChange) {
   std::filesystem::rename(directory.path() / "a.yaml", directory.path() / "z.yaml");
   ASSERT_TRUE(wait_for(*source, [&] {
     return source->state().services.contains({"default", "web"}) &&
-           source->state().services.at({"default", "web"}).origin.source.ends_with("z.yaml");
+           source->state().services.at({"default", "web"}).origin.source.view().ends_with("z.yaml");
   }));
   EXPECT_TRUE(source->take_changes().empty());
 }

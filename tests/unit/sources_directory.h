@@ -55,7 +55,7 @@ bool wait_for(FileSource& source, Done done) {
 inline std::vector<std::string> complaints(const FileSource& source) {
   std::vector<std::string> result;
   for (Problem problem : source.problems()) {
-    problem.origin.source = std::filesystem::path(problem.origin.source).filename();
+    problem.origin.source = std::filesystem::path(problem.origin.source.view()).filename().string();
     result.push_back(problem.to_string());
   }
   return result;

@@ -64,10 +64,12 @@ model::Pod ClusterGenerator::pod(const model::ObjectName& name, std::vector<Addr
   if (pod.finished()) return pod;
   taken.insert(taken.end(), pod.ips.begin(), pod.ips.end());
   if (chance(5)) pod.phase = model::PodPhase::kFailed;  // its containers are gone, its network not yet
+  std::vector<model::ContainerPort> ports;
   for (const auto& port_name : random_.words().port_names) {
     if (chance(50)) continue;
-    pod.ports.push_back({port_name, random_.words().ports[2 + pick(3)], 0, std::nullopt, one_of(kProtocols)});
+    ports.push_back({port_name, random_.words().ports[2 + pick(3)], 0, std::nullopt, one_of(kProtocols)});
   }
+  pod.ports = std::move(ports);
   return pod;
 }
 

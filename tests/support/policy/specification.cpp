@@ -33,7 +33,7 @@ Match sure(bool matches) {
 /// P9.
 bool matches(const model::Selector& selector, const Labels& labels) {
   for (const auto& each : selector.requirements) {
-    const bool has_key = labels.count(each.key) > 0;
+    const bool has_key = labels.contains(each.key);
     const bool has_value = has_key && each.values.count(labels.at(each.key)) > 0;
     switch (each.op) {
       case SelectorOperator::kIn:
