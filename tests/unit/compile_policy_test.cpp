@@ -128,7 +128,7 @@ TEST_F(Policy, P6_ANamedIngressPortIsThatOfTheSubject) {
   EXPECT_TRUE(from("192.0.2.9", 8080));
   EXPECT_FALSE(from("192.0.2.9", 80));
   EXPECT_FALSE(from("192.0.2.9", 8080, IPPROTO_UDP));
-  state.pods[name("default", "web")].ports.clear();
+  state.pods[name("default", "web")].ports = {};
   EXPECT_FALSE(from("192.0.2.9", 8080));
   EXPECT_EQ(compile().endpoints.at(1).ingress_set, uint32_t{POLICY_SET_DENY_ALL});
 }
@@ -166,7 +166,7 @@ TEST_F(Policy, P8_WhereASelectorLooks) {
 }
 
 TEST_F(Policy, P9_NotInAndDoesNotExistMatchWhatLacksTheKey) {
-  state.pods[name("default", "remote")].labels.clear();
+  state.pods[name("default", "remote")].labels = {};
   add_policy("notin", {{{pods({{{"app", SelectorOperator::kNotIn, {"client"}}}})}, {}}});
   EXPECT_TRUE(from("10.0.2.1", 80));
   EXPECT_FALSE(from("10.0.1.2", 80));

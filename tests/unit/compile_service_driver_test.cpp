@@ -118,7 +118,7 @@ void change_at_random(test::Cluster& cluster, std::mt19937& random, ServiceChang
     service.external_traffic_policy = pick(2) ? kLocal : kCluster;
     service.internal_traffic_policy = pick(3) ? kCluster : kLocal;
     service.health_check_node_port = static_cast<uint16_t>(pick(2) * 32000);
-    service.labels.clear();
+    service.labels = {};
     if (pick(5) == 0) service.labels["service.kubernetes.io/service-proxy-name"] = "";
     return;
   }
@@ -134,7 +134,7 @@ void change_at_random(test::Cluster& cluster, std::mt19937& random, ServiceChang
   made.terminating = pick(2) == 0;
   auto& slice = cluster.slice(slice_name, {made, endpoint(fmt::format("10.0.0.{}", pick(9)))});
   slice.service = service_name;
-  slice.labels.clear();
+  slice.labels = {};
   if (pick(6) == 0) slice.labels["service.kubernetes.io/headless"] = "";
 }
 

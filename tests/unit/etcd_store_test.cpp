@@ -39,7 +39,7 @@ class EtcdStores : public testing::Test {
     if (!changes) return {changes.error().message};
     std::vector<std::string> words;
     for (const Change& change : changes->changes)
-      words.push_back(change.key.name.name + " " + std::string(to_string(change.action)));
+      words.push_back(change.key.name.name.str() + " " + std::string(to_string(change.action)));
     return words;
   }
   std::vector<std::string> apply(const std::string& text) {
