@@ -207,7 +207,7 @@ ServiceContext make_service_context(const model::ClusterState& state, const Node
 
 bool is_proxied(const Service& service) {
   return service.type != model::ServiceType::kExternalName && !service.cluster_ips.empty() &&
-         !service.labels.contains(kProxyNameLabel);
+         !service.labels.contains(kProxyNameLabel) && !service.labels.contains(kHeadlessLabel);
 }
 
 bool is_used(const EndpointSlice& slice) {

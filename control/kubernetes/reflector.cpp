@@ -24,6 +24,7 @@ Reflector::Reflector(http::Client& client, DeliveryQueue& queue, Config config,
       reader_(config_.resource, config_.node_name, std::move(see)),
       backoff_(config_.seed, config_.times.first_wait),
       random_(config_.seed + 1),
+      path_(config_.resource.path),
       heard_(http::Client::Clock::now()) {
   status_.kind = config_.resource.plural;
   status_.state = "connecting";
@@ -61,10 +62,10 @@ void Reflector::server_is_back() {
 }
 
 http::Request Reflector::request(const std::string& query) const {
-  std::string url = config_.server + std::string(config_.resource.path) + "?" + query;
+  std::string url = config_.server + std::string(path_) + "?" + query;
   if (!config_.resource.label_selector.empty())
     url += "&labelSelector=" + http::encode(config_.resource.label_selector);
-  if (!config_.resource.field_selector.empty())
+  if (!config_.resource.field_selector.empty() && field_selector_)
     url += "&fieldSelector=" + http::encode(config_.resource.field_selector);
   return {.url = std::move(url), .headers = {{"Accept", "application/json"}}};
 }

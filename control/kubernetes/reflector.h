@@ -101,6 +101,7 @@ class Reflector {
   void refused(int status);
   void expired();
   void off();
+  void choose_path(const std::string& why);
   void ask_whether_gone(const std::string& why);
   void ask_discovery(const std::string& path, std::function<void(const std::string&)> take);
   void take_served(Served served, const std::string& why);
@@ -128,6 +129,7 @@ class Reflector {
   http::Backoff backoff_;
   std::mt19937_64 random_;
   sources::KindStatus status_;
+  std::string_view path_;  ///< the resource's path or its older one
 
   http::Client::Id request_ = 0;
   http::Client::Id timer_ = 0;
@@ -146,6 +148,7 @@ class Reflector {
   bool relist_due_ = false;      ///< what follows version_ is not to be had, until a list is complete
   bool initial_ = false;         ///< a WatchList that is not complete
   bool watch_list_ = true;       ///< the server knows WatchList
+  bool field_selector_ = true;   ///< the server knows what it selects by
   bool plain_ = false;           ///< this state is read by a list though it may
   bool was_away_ = false;        ///< failed, and not reached since then
   bool unreached_ = false;       ///< waits for a server that does not answer

@@ -1,5 +1,8 @@
 // What follows when an answer is not the wanted one.
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
 
 #include "control/kubernetes/discovery.h"
 #include "control/kubernetes/reflector.h"
@@ -14,6 +17,12 @@ constexpr int kErrorsUntilRelist = 5;
 /// After so many WatchLists in a row that did not come to their end a list does.
 constexpr int kWatchListsUntilList = 3;
 constexpr size_t kLargestDiscovery = size_t{8} << 20;
+
+/// `networking.k8s.io/v1` of `/apis/networking.k8s.io/v1/networkpolicies`.
+std::string_view group_version(std::string_view path) {
+  path.remove_prefix(std::string_view("/apis/").size());
+  return path.substr(0, path.rfind('/'));
+}
 
 }  // namespace
 
@@ -56,10 +65,13 @@ void Reflector::refused(int status) {
     plain_ = true;  // K7; whatever else is wrong the list will say
     return begin();
   }
+  if (status == 400 && !config_.resource.field_selector.empty() && std::exchange(field_selector_, false))
+    return begin();  // servers before 1.31 select Services by nothing but their names
   if (status == 404 && config_.resource.optional) {
     if (known_.empty()) return off();
     return ask_whether_gone(message);
   }
+  if (status == 404 && !config_.resource.older_path.empty()) return choose_path(message);
   retry(fmt::format("{}{}", message,
                     status == 401   ? ": token or certificate are not accepted"
                     : status == 403 ? ": deploy the ClusterRole that docs/kubernetes.md lists"
@@ -86,14 +98,29 @@ void Reflector::off() {
   wait_for(config_.times.missing);
 }
 
+// The newest version of the group that the server says it serves: one that is replaced by another release may
+// have one or the other. What was told by one counts in the other, versions of objects included.
+void Reflector::choose_path(const std::string& why) {
+  ask_discovery("/apis", [this, why](const std::string& body) {
+    for (const std::string_view path : {config_.resource.path, config_.resource.older_path}) {
+      if (serves_group(body, group_version(path)) != Served::kYes) continue;
+      if (path == path_) break;
+      path_ = path;
+      spdlog::info("API server {}: {} are read from {}", config_.server, config_.resource.plural, path_);
+      return begin();
+    }
+    retry(why);
+  });
+}
+
 // Policies are not given up because some proxy says 404. Whether there is no such kind any more is known to
 // who lists what there is; and it must say so twice, for a server that starts does not know all at once.
 void Reflector::ask_whether_gone(const std::string& why) {
-  const std::string path(config_.resource.path.substr(0, config_.resource.path.rfind('/')));
-  ask_discovery("/apis", [this, why, path](const std::string& body) {
-    const Served group = serves_group(body, path.substr(std::string_view("/apis/").size()));
+  ask_discovery("/apis", [this, why](const std::string& body) {
+    const std::string_view version = group_version(path_);
+    const Served group = serves_group(body, version);
     if (group != Served::kYes) return take_served(group, why);
-    ask_discovery(path, [this, why](const std::string& inner) {
+    ask_discovery("/apis/" + std::string(version), [this, why](const std::string& inner) {
       take_served(serves_kind(inner, config_.resource.plural), why);
     });
   });

@@ -42,7 +42,8 @@ constexpr string_view kOfNodes[] = {"managedFields",   "images",       "nodeInfo
                                     "volumesAttached", "volumesInUse", "config",   "features"};
 constexpr string_view kOfSlices[] = {"managedFields", "ownerReferences", "targetRef", "deprecatedTopology"};
 
-// ServiceCIDR objects are what S32 watches; the selectors are those of S2 and S3.
+// ServiceCIDR objects are what S32 watches; the selectors are those of S2 and S3. The label of headless
+// services is no proxy's on a Service with an address either: the slices of such a one do not have it.
 constexpr std::array<Resource, 8> kResources = {{
     {.kind = Kind::kNamespace, .plural = "namespaces", .path = "/api/v1/namespaces", .skipped = kOfAll},
     {.kind = Kind::kNode, .plural = "nodes", .path = "/api/v1/nodes", .skipped = kOfNodes},
@@ -50,13 +51,14 @@ constexpr std::array<Resource, 8> kResources = {{
     {.kind = Kind::kService,
      .plural = "services",
      .path = "/api/v1/services",
-     .label_selector = "!service.kubernetes.io/service-proxy-name",
+     .label_selector = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless",
      .field_selector = "spec.clusterIP!=None",
      .skipped = kOfAll},
     {.kind = Kind::kEndpointSlice,
      .plural = "endpointslices",
      .path = "/apis/discovery.k8s.io/v1/endpointslices",
      .label_selector = "!service.kubernetes.io/headless",
+     .older_path = "/apis/discovery.k8s.io/v1beta1/endpointslices",  // alone before Kubernetes 1.21
      .skipped = kOfSlices},
     {.kind = Kind::kNetworkPolicy,
      .plural = "networkpolicies",

@@ -221,6 +221,10 @@ void decode_endpoint(const Field& item, Family family, std::vector<model::SliceE
   endpoint.serving = conditions["serving"].boolean().value_or(true);
   endpoint.terminating = conditions["terminating"].boolean().value_or(false);
   endpoint.node_name = item["nodeName"].string();
+  if (!endpoint.node_name) {  // discovery.k8s.io/v1beta1
+    const Field topology = item["topology"];
+    endpoint.node_name = topology["kubernetes.io/hostname"].string();
+  }
   const Field hints = item.map("hints");
   endpoint.for_zones = decode_hints(hints, "forZones");
   endpoint.for_nodes = decode_hints(hints, "forNodes");

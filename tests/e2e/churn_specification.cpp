@@ -36,7 +36,8 @@ std::string upper(std::string text) {
 /// S1, S2.
 bool counts(const ServiceManifest& service) {
   return service.type != "ExternalName" &&
-         !service.labels.contains("service.kubernetes.io/service-proxy-name");
+         !service.labels.contains("service.kubernetes.io/service-proxy-name") &&
+         !service.labels.contains("service.kubernetes.io/headless");
 }
 
 /// S12: without a cluster IP of a family a Service has nothing in it.

@@ -100,9 +100,10 @@ TEST_F(Live, S1_ANodePortComesAndGoesWithTheType) {
   ASSERT_TRUE(follow([&] { return image().frontends.contains(any_local(30080)); }));
 }
 
-TEST_F(Live, S2_TheLabelForAnotherProxyIsToggled) {
-  for (const char* label : {"service.kubernetes.io/service-proxy-name: other",
-                            "service.kubernetes.io/service-proxy-name: \"\""}) {
+TEST_F(Live, S2_TheLabelForAnotherProxyOrNoneIsToggled) {
+  for (const char* label :
+       {"service.kubernetes.io/service-proxy-name: other", "service.kubernetes.io/service-proxy-name: \"\"",
+        "service.kubernetes.io/headless: \"\""}) {
     service();
     ASSERT_TRUE(follow([&] { return serves(); }));
     service("", "10.96.0.1", fmt::format(", labels: {{{}}}", label));

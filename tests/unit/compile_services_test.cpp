@@ -43,6 +43,13 @@ TEST_F(Services, S2_ServiceProxyNameLabelDisables) {
   EXPECT_THAT(services().frontends, IsEmpty());
 }
 
+// Its slices do not have the label: the controller gives it to those of services without an address alone.
+TEST_F(Services, HeadlessLabelOfAServiceWithAnAddressDisables) {
+  slice("s", {endpoint("10.0.0.1")});
+  web().labels["service.kubernetes.io/headless"] = "";
+  EXPECT_THAT(services().frontends, IsEmpty());
+}
+
 TEST_F(Services, S3_HeadlessLabelTakesTheEndpointsAway) {
   web();
   slice("s", {endpoint("10.0.0.1")}).labels["service.kubernetes.io/headless"] = "";

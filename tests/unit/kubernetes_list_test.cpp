@@ -120,7 +120,8 @@ TEST_F(SourceTest, SelectorsLeaveOutWhatIsSomebodyElses) {
   const nlohmann::json proxied = {{"service.kubernetes.io/service-proxy-name", "other"}};
   const nlohmann::json headless = {{"service.kubernetes.io/headless", ""}};
   server_.put_all({service("web", "10.96.0.10"), service("theirs", "10.96.0.11", proxied),
-                   service("headless", "None"), slice("web-1", "web", {"10.244.1.2"}),
+                   service("headless", "None"), service("labelled", "10.96.0.12", headless),
+                   slice("web-1", "web", {"10.244.1.2"}),
                    slice("headless-1", "headless", {"10.244.1.3"}, headless)});
   for (const bool watch_list : {true, false}) {
     server_.set_watch_list(watch_list);
@@ -189,6 +190,56 @@ TEST_F(SourceTest, NotFoundGivesNothingUp) {
   EXPECT_EQ(source_->state().service_cidrs.size(), 1u);
   server_.set_fault({});
   server_.set_missing("Service", false);
+  EXPECT_TRUE(until_synced());
+}
+
+// Kubernetes 1.20 has EndpointSlices in v1beta1 alone, 1.25 in v1 alone; a server is replaced while agents
+// run.
+TEST_F(SourceTest, SlicesOfAnOlderServer) {
+  server_.set_watch_list(false);
+  server_.set_older("EndpointSlice", "discovery.k8s.io/v1beta1");
+  nlohmann::json local = slice("web-1", "web", {"10.244.1.2"});
+  local["endpoints"][0]["topology"] = {{"kubernetes.io/hostname", "node-a"}};
+  server_.put(local);
+  open();
+  ASSERT_TRUE(until_synced());
+  EXPECT_THAT(problems(), IsEmpty());
+  ASSERT_EQ(source_->state().slices.size(), 1u);
+  EXPECT_EQ(source_->state().slices.begin()->second.endpoints.at(0).node_name, "node-a");
+  server_.put(slice("web-2", "web", {"10.244.1.3"}));
+  ASSERT_TRUE(until([&] { return source_->state().slices.size() == 2; }));
+
+  server_.set_newest("EndpointSlice");
+  server_.put(slice("web-3", "web", {"10.244.1.4"}));
+  server_.http().drop_connections();
+  ASSERT_TRUE(until([&] { return source_->state().slices.size() == 3; }));
+  ASSERT_TRUE(until([&] { return status("endpointslices").state == "watched"; }));
+}
+
+// Servers before 1.31 know no field of Services but their name.
+TEST_F(SourceTest, ServicesOfAServerWithoutTheFieldSelector) {
+  server_.set_watch_list(false);
+  server_.put_all({service("web", "10.96.0.10"), service("headless", "None")});
+  const auto guard = fault([&](const test::HttpRequest& request, test::HttpConnection& connection) {
+    if (request.parameter("fieldSelector").empty()) return false;
+    connection.answer(400, test::status_json(400, "BadRequest", "field label not supported: spec.clusterIP"));
+    return true;
+  });
+  open();
+  ASSERT_TRUE(until_synced());
+  EXPECT_THAT(problems(), IsEmpty());
+  EXPECT_THAT(services(), ElementsAre("headless", "web"));
+  server_.put(service("api", "10.96.0.11"));
+  EXPECT_TRUE(until([&] { return services().size() == 3; }));
+}
+
+// Nothing is chosen by a server that has neither version.
+TEST_F(SourceTest, NoSlicesInAnyVersion) {
+  server_.set_missing("EndpointSlice", true);
+  open();
+  ASSERT_TRUE(until([&] { return status("endpointslices").state.starts_with("waiting: HTTP status 404"); }));
+  EXPECT_FALSE(source_->synced());
+  server_.set_missing("EndpointSlice", false);
   EXPECT_TRUE(until_synced());
 }
 

@@ -285,6 +285,28 @@ endpoints:
   EXPECT_FALSE(slice.endpoints[1].node_name);  // S9
 }
 
+// discovery.k8s.io/v1beta1, as API servers before 1.21 have it.
+TEST(Decode, NodeOfAnEndpointByItsTopology) {
+  const auto slice = only<model::EndpointSlice>(R"(apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-abc, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints:
+- addresses: [10.0.0.1]
+  topology: {kubernetes.io/hostname: node-1, topology.kubernetes.io/zone: a}
+- addresses: [10.0.0.2]
+  nodeName: node-2
+  topology: {kubernetes.io/hostname: node-1}
+- addresses: [10.0.0.3]
+  topology: {topology.kubernetes.io/zone: a}
+)");
+  ASSERT_EQ(slice.endpoints.size(), 3u);
+  EXPECT_EQ(slice.endpoints[0].node_name, "node-1");
+  EXPECT_EQ(slice.endpoints[1].node_name, "node-2");
+  EXPECT_FALSE(slice.endpoints[2].node_name);
+}
+
 TEST(Decode, SlicesOfHostNamesAreLeftOut) {  // S4
   const DecodedText decoded =
       decode("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s}\naddressType: FQDN\n",

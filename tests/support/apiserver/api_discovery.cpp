@@ -13,10 +13,11 @@ std::optional<std::string> ApiServer::discovery(const std::string& path) const {
   std::map<std::string, json> kinds;  // of each group and version
   for (const Resource& each : known_resources())
     if (each.version != "v1" && !missing_.contains(each.kind))
-      kinds[each.version].push_back({{"name", each.plural},
-                                     {"kind", each.kind},
-                                     {"namespaced", each.namespaced},
-                                     {"verbs", {"list", "watch"}}});
+      kinds[older_.contains(each.kind) ? older_.at(each.kind) : each.version].push_back(
+          {{"name", each.plural},
+           {"kind", each.kind},
+           {"namespaced", each.namespaced},
+           {"verbs", {"list", "watch"}}});
   if (path == "/apis") {
     json groups = json::array();
     for (const auto& [version, resources] : kinds) {

@@ -106,6 +106,16 @@ void ApiServer::set_missing(const std::string& kind, bool missing) {
   }
 }
 
+void ApiServer::set_older(const std::string& kind, const std::string& version) {
+  const std::lock_guard lock(mutex_);
+  older_[kind] = version;
+}
+
+void ApiServer::set_newest(const std::string& kind) {
+  const std::lock_guard lock(mutex_);
+  older_.erase(kind);
+}
+
 void ApiServer::set_watch_list(bool on) {
   const std::lock_guard lock(mutex_);
   watch_list_ = on;
@@ -193,13 +203,24 @@ bool ApiServer::stay_silent(HttpConnection& connection) {
   }
 }
 
+std::optional<Target> ApiServer::target_of(const std::string& path) const {
+  for (const auto& [kind, version] : older_) {
+    const Resource& resource = *resource_of_kind(kind);
+    const std::string root = "/apis/" + version + "/";
+    if (path.starts_with(root)) return parse_target(resource.root() + path.substr(root.size() - 1));
+    if (path.starts_with(resource.root() + "/") && path.find(resource.plural) != std::string::npos) return {};
+  }
+  return parse_target(path);
+}
+
 void ApiServer::handle(const HttpRequest& request, HttpConnection& connection) {
   Fault fault;
   bool known = false;
   bool allowed = false;
-  const auto target = parse_target(request.path);
+  std::optional<Target> target;
   {
     const std::lock_guard lock(mutex_);
+    target = target_of(request.path);
     requests_.push_back(request);
     changed_.notify_all();
     fault = fault_;

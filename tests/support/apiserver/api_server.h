@@ -56,6 +56,10 @@ class ApiServer {
   // How it is.
   /// Kinds whose CustomResourceDefinition is not installed: 404.
   void set_missing(const std::string& kind, bool missing);
+  /// The kind is served in this version of its group (`discovery.k8s.io/v1beta1`) instead of the one it has
+  /// now.
+  void set_older(const std::string& kind, const std::string& version);
+  void set_newest(const std::string& kind);
   /// Without it the request is refused as servers before 1.32 do. On at first.
   void set_watch_list(bool on);
   /// Watches cut what they send into chunks of this many bytes; 0: an event, a chunk.
@@ -101,6 +105,7 @@ class ApiServer {
   void list(const HttpRequest& request, HttpConnection& connection, const Target& target);
   void watch(const HttpRequest& request, HttpConnection& connection, const Target& target);
   [[nodiscard]] std::optional<std::string> discovery(const std::string& path) const;
+  [[nodiscard]] std::optional<Target> target_of(const std::string& path) const;
   void get_one(HttpConnection& connection, const Target& target);
   void create(const HttpRequest& request, HttpConnection& connection, const Target& target);
   void patch(const HttpRequest& request, HttpConnection& connection, const Target& target);
@@ -123,6 +128,7 @@ class ApiServer {
   std::map<std::string, Page> pages_;
   uint64_t next_page_ = 1;
   std::set<std::string> missing_;
+  std::map<std::string, std::string> older_;  ///< versions, by kind
   std::set<std::string> tokens_;
   bool watch_list_ = true;
   bool version_match_ = true;
