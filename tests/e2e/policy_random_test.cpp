@@ -41,11 +41,11 @@ class RandomPolicies {
   void shuffle() {
     for (int i = 0; i < 2; i++) {
       const Party& pod = *world_.parties().at(random_.pick(state_.pods.size()));
-      world_.label_pod(pod.name, random_.labels());
+      world_.label_pod(pod.name, random_.labels().get());
       state_.pods.at(object_name(pod)).labels = pod.labels;
     }
     const std::string ns = random_.one_of(random_.words().namespaces);
-    world_.label_namespace(ns, random_.labels());
+    world_.label_namespace(ns, random_.labels().get());
     label_namespace(ns, world_.namespace_labels(ns));
 
     state_.policies.clear();
