@@ -26,7 +26,9 @@ class Statement {
 
   /// Text; also bytes, which come back as they were.
   void bind(int at, std::string_view text) {
-    sqlite3_bind_text(get(), at, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
+    // Without an address it would be NULL, and an empty view need not have one.
+    const char* bytes = text.empty() ? "" : text.data();
+    sqlite3_bind_text(get(), at, bytes, static_cast<int>(text.size()), SQLITE_TRANSIENT);
   }
   void bind(int at, int64_t number) { sqlite3_bind_int64(get(), at, number); }
   void bind(int at, const Address& address) {
