@@ -71,11 +71,6 @@ void Catalog::update(Candidate* candidate, int first_line, Decoded decoded) {
   take_version(*candidate, first_line, std::move(decoded));
 }
 
-Candidate* Catalog::find(Kind kind, const model::ObjectName& name) const {
-  const auto found = candidates_.find(Identity{kind, name});
-  return found == candidates_.end() ? nullptr : found->get();
-}
-
 void Catalog::take_version(Candidate& candidate, int first_line, Decoded decoded) {
   Candidate::Versions& versions = open(candidate);
   const int offset = first_line - 1;

@@ -61,9 +61,6 @@ class Catalog {
   void move(Candidate* candidate, int lines);
   void remove(Candidate* candidate);
 
-  /// One of those that have this name; null: none has.
-  [[nodiscard]] Candidate* find(Kind kind, const model::ObjectName& name) const;
-
   /// Settles everything done since the last call: state, generation and changes follow.
   void settle();
 
