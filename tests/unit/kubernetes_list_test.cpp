@@ -205,7 +205,7 @@ TEST_F(SourceTest, SlicesOfAnOlderServer) {
   ASSERT_TRUE(until_synced());
   EXPECT_THAT(problems(), IsEmpty());
   ASSERT_EQ(source_->state().slices.size(), 1u);
-  EXPECT_EQ(source_->state().slices.begin()->second.endpoints.get().at(0).node_name, "node-a");
+  EXPECT_EQ(source_->state().slices.begin()->second.endpoints[0].node_name, "node-a");
   server_.put(slice("web-2", "web", {"10.244.1.3"}));
   ASSERT_TRUE(until([&] { return source_->state().slices.size() == 2; }));
 
