@@ -39,15 +39,18 @@ const Pod* pod_at(const Address& address, const ClusterState& state) {
   return holder;
 }
 
+OccupantIndex::Claims::const_iterator OccupantIndex::first_of(const AddressKey& key) const {
+  return claims_.lower_bound({key, {kOwnNode, 0, {}}});  // the least of claims
+}
+
 const OccupantIndex::Claim* OccupantIndex::holder(const AddressKey& key) const {
-  const auto first = claims_.lower_bound({key, {kOwnNode, 0, {}}});
+  const auto first = first_of(key);
   return first != claims_.end() && first->first == key ? &first->second : nullptr;
 }
 
 bool OccupantIndex::contested(const AddressKey& key) const {
-  const auto first = claims_.lower_bound({key, {kOwnNode, 0, {}}});
-  if (first == claims_.end() || first->first != key) return false;
-  const auto second = std::next(first);
+  if (holder(key) == nullptr) return false;
+  const auto second = std::next(first_of(key));
   return second != claims_.end() && second->first == key;
 }
 
@@ -143,7 +146,7 @@ std::optional<Occupant> OccupantIndex::occupant(const AddressKey& key, const Clu
 
 void OccupantIndex::within(const Cidr& cidr, std::set<AddressKey>& found) const {
   for (const auto& [net, users] : networks_) {
-    auto next = claims_.lower_bound({{net, cidr.address()}, {kOwnNode, 0, {}}});
+    auto next = first_of({net, cidr.address()});
     for (; next != claims_.end() && next->first.first == net; ++next) {
       const Address& address = next->first.second;
       if (address.family() != cidr.family()) continue;  // IPv4 lies in the midst of IPv6
@@ -160,7 +163,7 @@ void OccupantIndex::of_pod(const ObjectName& pod, std::set<AddressKey>& found) c
 
 void OccupantIndex::warn(const ClusterState& state, std::vector<Warning>& warnings) const {
   for (const AddressKey& key : contested_) {
-    auto each = claims_.lower_bound({key, {kOwnNode, 0, {}}});
+    auto each = first_of(key);
     const Claim& holder = each->second;
     for (++each; each != claims_.end() && each->first == key; ++each) {
       const Claim* claim = &each->second;

@@ -75,12 +75,15 @@ class OccupantIndex {
   void claim(const AddressKey& key, Claim claim, std::set<AddressKey>& touched);
   void withdraw(const AddressKey& key, const Claim& claim, std::set<AddressKey>& touched);
 
+  using Claims = std::set<std::pair<AddressKey, Claim>>;
+  /// The first claim to this address, or to a later one.
+  [[nodiscard]] Claims::const_iterator first_of(const AddressKey& key) const;
   /// Null: nobody wants it.
   [[nodiscard]] const Claim* holder(const AddressKey& key) const;
   [[nodiscard]] bool contested(const AddressKey& key) const;
 
-  std::set<std::pair<AddressKey, Claim>> claims_;  ///< of one address, the one that has it first
-  std::map<uint16_t, size_t> networks_;            ///< and how many addresses of each are wanted
+  Claims claims_;                        ///< of one address, the one that has it first
+  std::map<uint16_t, size_t> networks_;  ///< and how many addresses of each are wanted
   std::map<AddressKey, Rank> nodes_;
   std::map<model::ObjectName, PodClaim> pods_;
   std::map<uint16_t, LocalEndpoint> endpoints_;

@@ -13,8 +13,6 @@ class Labels {
  public:
   using Map = std::map<std::string, std::string>;
   using value_type = Map::value_type;
-  using key_type = Map::key_type;
-  using mapped_type = Map::mapped_type;
   using const_iterator = Map::const_iterator;
   using iterator = const_iterator;
 
@@ -40,9 +38,10 @@ class Labels {
   [[nodiscard]] bool unshared() const { return labels_.use_count() <= 1; }
 
   /// For changes: from here on it has its own.
-  std::string& operator[](const std::string& key) { return own()[key]; }
-  void emplace(const std::string& key, std::string value) { own().emplace(key, std::move(value)); }
-  size_t erase(const std::string& key) { return contains(key) ? own().erase(key) : 0; }
+  std::string& operator[](const std::string& key) {
+    if (!labels_ || labels_.use_count() > 1) labels_ = std::make_shared<Map>(get());
+    return (*labels_)[key];
+  }
 
   friend bool operator==(const Labels& a, const Labels& b) {
     return a.labels_ == b.labels_ || a.get() == b.get();
@@ -50,11 +49,6 @@ class Labels {
   friend auto operator<=>(const Labels& a, const Labels& b) { return a.get() <=> b.get(); }
 
  private:
-  Map& own() {
-    if (!labels_ || labels_.use_count() > 1) labels_ = std::make_shared<Map>(get());
-    return *labels_;
-  }
-
   std::shared_ptr<Map> labels_;  ///< null: none
 };
 

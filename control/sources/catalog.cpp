@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <type_traits>
 
 namespace bpfnet::sources {
 namespace {
@@ -13,8 +14,7 @@ std::string text_of(const Candidate& candidate) {
 }
 
 size_t hash_of(Kind kind, const model::ObjectName& name) noexcept {
-  const std::hash<std::string> hash;
-  return (hash(name.name) * 31 + hash(name.ns)) * 31 + static_cast<size_t>(kind);
+  return std::hash<model::ObjectName>{}(name)*31 + static_cast<size_t>(kind);
 }
 
 std::set<Holding> holdings_of(const Object& object) {
@@ -93,19 +93,16 @@ void Catalog::take_version(Candidate& candidate, int first_line, Decoded decoded
     problem.origin = {candidate.origin.source, offset + problem.origin.line};
     if (problem.effect == Effect::kRefused) problem.effect = cost;
   }
-  set_problems(candidate, std::move(decoded.problems));
+  set(&Complaints::problems, candidate, std::move(decoded.problems));
   enlist(candidate);
 }
 
-void Catalog::set_problems(const Candidate& candidate, std::vector<Problem> problems) {
-  Complaints& complaints = complaints_[candidate.serial];
-  complaints.problems = std::move(problems);
-  if (complaints.problems.empty() && complaints.conflicts.empty()) complaints_.erase(candidate.serial);
-}
-
-void Catalog::set_conflicts(const Candidate& candidate, std::vector<Problem> conflicts) {
-  Complaints& complaints = complaints_[candidate.serial];
-  complaints.conflicts = std::move(conflicts);
+void Catalog::set(std::vector<Problem> Complaints::*which, const Candidate& candidate,
+                  std::vector<Problem> problems) {
+  const auto found = complaints_.find(candidate.serial);
+  if (found == complaints_.end() && problems.empty()) return;
+  Complaints& complaints = found == complaints_.end() ? complaints_[candidate.serial] : found->second;
+  complaints.*which = std::move(problems);
   if (complaints.problems.empty() && complaints.conflicts.empty()) complaints_.erase(candidate.serial);
 }
 
@@ -117,9 +114,8 @@ void Catalog::collect_problems(std::vector<Problem>& into) const {
 }
 
 void Catalog::keep(Candidate* candidate) {
-  open(*candidate);
   candidate->written = false;
-  set_problems(*candidate, {});
+  set(&Complaints::problems, *candidate, {});
   enlist(*candidate);
 }
 
@@ -144,12 +140,37 @@ void Catalog::remove(Candidate* candidate) {
 
 // ---- what each has and wants
 
+template <typename Visit>
+auto Catalog::at_place(const Identity& identity, Visit visit) {
+  const model::ObjectName& name = identity.second;
+  switch (identity.first) {
+    case Kind::kNamespace:
+      return visit(state_.namespaces, name.name.str(), changes_.namespaces);
+    case Kind::kNode:
+      return visit(state_.nodes, name.name.str(), changes_.nodes);
+    case Kind::kPod:
+      return visit(state_.pods, name, changes_.pods);
+    case Kind::kService:
+      return visit(state_.services, name, changes_.services);
+    case Kind::kEndpointSlice:
+      return visit(state_.slices, name, changes_.slices);
+    case Kind::kNetworkPolicy:
+      return visit(state_.policies, name, changes_.policies);
+    case Kind::kServiceCidr:
+      return visit(state_.service_cidrs, name.name.str(), changes_.service_cidrs);
+    case Kind::kClusterNetworkPolicy:
+      break;
+  }
+  return visit(state_.cluster_policies, name.name.str(), changes_.cluster_policies);
+}
+
 Candidate::Versions& Catalog::open(Candidate& candidate) {
   if (!candidate.versions) {
-    auto object = std::make_shared<const Object>(published(candidate));
-    const std::set<Holding> holdings = holdings_of(*object);
-    candidate.versions = std::make_unique<Candidate::Versions>(
-        Candidate::Versions{object, object, {holdings.begin(), holdings.end()}});
+    const auto object = at_place(
+        {candidate.kind, candidate.name},
+        [](const auto& map, const auto& key, auto&) { return std::make_shared<const Object>(map.at(key)); });
+    candidate.versions =
+        std::make_unique<Candidate::Versions>(Candidate::Versions{object, object, holdings_of(*object)});
   }
   return *candidate.versions;
 }
@@ -163,43 +184,12 @@ void Catalog::close(Candidate& candidate) {
   candidate.versions.reset();
 }
 
-Object Catalog::published(const Candidate& candidate) const {
-  const model::ObjectName& name = candidate.name;
-  switch (candidate.kind) {
-    case Kind::kNamespace:
-      return state_.namespaces.at(name.name);
-    case Kind::kNode:
-      return state_.nodes.at(name.name);
-    case Kind::kPod:
-      return state_.pods.at(name);
-    case Kind::kService:
-      return state_.services.at(name);
-    case Kind::kEndpointSlice:
-      return state_.slices.at(name);
-    case Kind::kNetworkPolicy:
-      return state_.policies.at(name);
-    case Kind::kServiceCidr:
-      return state_.service_cidrs.at(name.name);
-    case Kind::kClusterNetworkPolicy:
-      break;
-  }
-  return state_.cluster_policies.at(name.name);
-}
-
-std::vector<Holding> Catalog::registered(const Candidate& candidate) const {
-  if (candidate.versions) return candidate.versions->registered;
-  const std::set<Holding> holdings = holdings_of(published(candidate));
-  return {holdings.begin(), holdings.end()};
-}
-
 void Catalog::enlist(Candidate& candidate) {
   unlist(candidate);
   Candidate::Versions& versions = *candidate.versions;
-  std::set<Holding> holdings;
   for (const auto& version : {versions.wanted, versions.used})
-    if (version) holdings.merge(holdings_of(*version));
-  for (const Holding& holding : holdings) index_.emplace(holding, &candidate);
-  versions.registered.assign(holdings.begin(), holdings.end());
+    if (version) versions.registered.merge(holdings_of(*version));
+  for (const Holding& holding : versions.registered) index_.emplace(holding, &candidate);
   dirty_.insert(&candidate);
   dirty_names_.insert({candidate.kind, candidate.name});
 }
@@ -207,8 +197,7 @@ void Catalog::enlist(Candidate& candidate) {
 void Catalog::unlist(Candidate& candidate) {
   // Who waited for it may have it now.
   each_rival(candidate, [this](Candidate* rival) { dirty_.insert(rival); });
-  for (const Holding& holding : registered(candidate)) unlist(candidate, holding);
-  if (candidate.versions) candidate.versions->registered.clear();
+  for (const Holding& holding : std::exchange(open(candidate).registered, {})) unlist(candidate, holding);
 }
 
 void Catalog::unlist(const Candidate& candidate, const Holding& holding) {
@@ -219,11 +208,11 @@ void Catalog::unlist(const Candidate& candidate, const Holding& holding) {
 }
 
 template <typename Visit>
-void Catalog::each_rival(const Candidate& candidate, Visit visit) const {
+void Catalog::each_rival(Candidate& candidate, Visit visit) {
   const auto named = candidates_.equal_range(Identity{candidate.kind, candidate.name});
   for (auto each = named.first; each != named.second; ++each)
     if (each->get() != &candidate) visit(each->get());
-  for (const Holding& holding : registered(candidate)) {
+  for (const Holding& holding : open(candidate).registered) {
     const auto holders = index_.equal_range(holding);
     for (auto each = holders.first; each != holders.second; ++each)
       if (each->second != &candidate) visit(each->second);
@@ -285,7 +274,6 @@ class Catalog::Holders {
 };
 
 void Catalog::resolve(std::vector<Candidate*> candidates) {
-  for (Candidate* each : candidates) open(*each);
   std::ranges::sort(candidates, {}, [](const Candidate* each) {
     const auto created = each->created.value_or(std::chrono::system_clock::time_point::max());
     return std::tuple(each->weak(), each->created ? 0 : each->arrival, std::string_view(each->origin.source),
@@ -302,7 +290,7 @@ void Catalog::resolve(std::vector<Candidate*> candidates) {
       if (!claim.holding || wanted.contains(*claim.holding)) holders.take(*each, claim);
   }
   for (Candidate* each : candidates) {
-    set_conflicts(*each, choose(*each, holders));
+    set(&Complaints::conflicts, *each, choose(*each, holders));
     dirty_names_.insert({each->kind, each->name});
   }
 }
@@ -380,8 +368,8 @@ Candidate* Catalog::used_candidate(const Identity& identity) const {
 
 template <typename Map, typename Key>
 void Catalog::put(Map& map, const Key& key, typename Map::mapped_type object, std::set<Key>& changed) {
+  if constexpr (std::is_same_v<typename Map::mapped_type, model::Pod>) parts_.share(object);
   const auto found = map.find(key);
-  parts_.share(object);
   if (found == map.end()) {
     map.emplace(key, std::move(object));
   } else {
@@ -410,36 +398,21 @@ void Catalog::publish(Map& map, const Key& key, Candidate* winner, std::set<Key>
 }
 
 void Catalog::publish(const Identity& identity) {
-  const model::ObjectName& name = identity.second;  // no structured binding: clang 14 cannot capture one
+  if (identity.first == Kind::kNamespace) return publish_namespace(identity.second.name);
   Candidate* winner = used_candidate(identity);
-  const auto publish_namespaced = [&](auto& map, std::set<model::ObjectName>& changed) {
-    const bool before = map.contains(name);
-    publish(map, name, winner, changed);
-    const bool after = map.contains(name);
-    if (before == after) return;
-    size_t& count = objects_in_[name.ns];
-    count += after ? 1 : -1;
-    if (count == 0) objects_in_.erase(name.ns);
-    publish_namespace(name.ns);
-  };
-  switch (identity.first) {
-    case Kind::kNamespace:
-      return publish_namespace(name.name);
-    case Kind::kNode:
-      return publish(state_.nodes, name.name.str(), winner, changes_.nodes);
-    case Kind::kPod:
-      return publish_namespaced(state_.pods, changes_.pods);
-    case Kind::kService:
-      return publish_namespaced(state_.services, changes_.services);
-    case Kind::kEndpointSlice:
-      return publish_namespaced(state_.slices, changes_.slices);
-    case Kind::kNetworkPolicy:
-      return publish_namespaced(state_.policies, changes_.policies);
-    case Kind::kServiceCidr:
-      return publish(state_.service_cidrs, name.name.str(), winner, changes_.service_cidrs);
-    case Kind::kClusterNetworkPolicy:
-      return publish(state_.cluster_policies, name.name.str(), winner, changes_.cluster_policies);
-  }
+  at_place(identity, [&](auto& map, const auto& key, auto& changed) {
+    const bool before = map.contains(key);
+    publish(map, key, winner, changed);
+    if (is_namespaced(identity.first) && before != map.contains(key))
+      count_in_namespace(identity.second.ns, before ? -1 : 1);
+  });
+}
+
+void Catalog::count_in_namespace(const std::string& name, int more) {
+  size_t& count = objects_in_[name];
+  count += more;
+  if (count == 0) objects_in_.erase(name);
+  publish_namespace(name);
 }
 
 // A namespace is there if it is written down or if anything is in it.

@@ -35,7 +35,7 @@ struct Candidate {
   struct Versions {
     std::shared_ptr<const Object> wanted;  ///< newest good version; null: there never was one
     std::shared_ptr<const Object> used;    ///< the version that counts now; null: none does
-    std::vector<Holding> registered;       ///< under which the index has it
+    std::set<Holding> registered;          ///< under which the index has it
   };
   /// Null: what it wants counts, is all that it had, and stands in the state. So it is with nearly every
   /// object of a cluster, which is then there once.
@@ -94,31 +94,33 @@ class Catalog {
   };
   class Holders;
 
-  void set_problems(const Candidate& candidate, std::vector<Problem> problems);
-  void set_conflicts(const Candidate& candidate, std::vector<Problem> conflicts);
+  void set(std::vector<Problem> Complaints::*which, const Candidate& candidate,
+           std::vector<Problem> problems);
   void take_version(Candidate& candidate, int first_line, Decoded decoded);
   /// From here on it has versions.
   Candidate::Versions& open(Candidate& candidate);
-  /// The object that the state has under the candidate's name.
-  [[nodiscard]] Object published(const Candidate& candidate) const;
-  [[nodiscard]] std::vector<Holding> registered(const Candidate& candidate) const;
   void enlist(Candidate& candidate);
   void unlist(Candidate& candidate);
   void unlist(const Candidate& candidate, const Holding& holding);
   /// The others that have its name or want something of it.
   template <typename Visit>
-  void each_rival(const Candidate& candidate, Visit visit) const;
+  void each_rival(Candidate& candidate, Visit visit);
   std::vector<Candidate*> component(Candidate* start, std::set<Candidate*>& done);
   void resolve(std::vector<Candidate*> candidates);
   std::vector<Problem> choose(Candidate& candidate, Holders& holders);
   [[nodiscard]] Candidate* used_candidate(const Identity& identity) const;
   /// It stands in the state: what it wants need not be kept beside that.
   void close(Candidate& candidate);
+  /// Calls `visit` with the map in which the state has objects of the kind, the key of the name in it, and
+  /// where to note that it changed.
+  template <typename Visit>
+  auto at_place(const Identity& identity, Visit visit);
   void publish(const Identity& identity);
   template <typename Map, typename Key>
   void publish(Map& map, const Key& key, Candidate* winner, std::set<Key>& changed);
   template <typename Map, typename Key>
   void put(Map& map, const Key& key, typename Map::mapped_type object, std::set<Key>& changed);
+  void count_in_namespace(const std::string& name, int more);
   void publish_namespace(const std::string& name);
 
   std::unordered_multiset<std::unique_ptr<Candidate>, NameHash, SameName> candidates_;

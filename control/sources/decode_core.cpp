@@ -16,7 +16,7 @@ uint16_t decode_port(const Field& field, int64_t low) {
 }
 
 Labels decode_labels(const Field& field) {
-  Labels labels;
+  Labels::Map labels;
   field.each_entry([&](const std::string& key, const Field& entry) {
     if (!is_label_key(key)) return entry.refuse("is no label key, expected [prefix/]name");
     if (!entry) return void(labels.emplace(key, ""));

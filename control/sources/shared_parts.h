@@ -10,11 +10,11 @@ namespace bpfnet::sources {
 /// of their node, the resource they were read from.
 class SharedParts {
  public:
-  void share(SharedText& source) { sources_.share(source); }
-  void share(model::Pod& pod);
-  template <typename Object>
-  void share(Object& object) {
-    sources_.share(object.origin.source);
+  void share(SharedText& text) { texts_.share(text); }
+  void share(model::Pod& pod) {
+    labels_.share(pod.labels);
+    ports_.share(pod.ports);
+    texts_.share(pod.node_name);
   }
 
  private:
@@ -39,15 +39,7 @@ class SharedParts {
 
   Pool<model::Labels> labels_;
   Pool<model::SharedList<model::ContainerPort>> ports_;
-  Pool<SharedText> nodes_;
-  Pool<SharedText> sources_;
+  Pool<SharedText> texts_;
 };
-
-inline void SharedParts::share(model::Pod& pod) {
-  labels_.share(pod.labels);
-  ports_.share(pod.ports);
-  nodes_.share(pod.node_name);
-  sources_.share(pod.origin.source);
-}
 
 }  // namespace bpfnet::sources

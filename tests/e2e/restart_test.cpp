@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tests/e2e/e2e.h"
+#include "tests/e2e/traffic.h"
 
 namespace bpfnet::e2e {
 namespace {
@@ -26,27 +27,19 @@ class Restart : public TwoNodes {
 /// A request-response stream on a thread: every datagram must be answered.
 class UdpStream {
  public:
-  UdpStream(const Netns& from, const HostPort& to) : client_(UdpClient::open(from, to).value()) {
-    thread_ = std::thread([this] {
-      while (!stop_) {
-        if (!client_.request(std::to_string(sent_++))) lost_++;
-      }
-    });
-  }
-  ~UdpStream() { finish(); }
-  void finish() {
-    stop_ = true;
-    if (thread_.joinable()) thread_.join();
-  }
+  UdpStream(const Netns& from, const HostPort& to)
+      : client_(UdpClient::open(from, to).value()), requests_([this] {
+          if (!client_.request(std::to_string(sent_++))) lost_++;
+        }) {}
+  void finish() { requests_.finish(); }
   [[nodiscard]] int sent() const { return sent_; }
   [[nodiscard]] int lost() const { return lost_; }
 
  private:
   UdpClient client_;
-  std::atomic<bool> stop_ = false;
   std::atomic<int> sent_ = 0;
   std::atomic<int> lost_ = 0;
-  std::thread thread_;
+  Repeated requests_;
 };
 
 TEST_P(Restart, ThousandConnectionsThroughAServiceSurviveSigkill) {
