@@ -25,6 +25,8 @@ class Address {
   static Result<Address> parse(std::string_view text, bool sloppy = false);
   /// The v4-mapped form of four octets in network byte order.
   static Address from_ipv4(const std::array<uint8_t, 4>& octets);
+  /// 0.0.0.0 or ::
+  static Address unspecified(Family family) { return family == Family::kIpv4 ? from_ipv4({}) : Address(); }
 
   [[nodiscard]] Family family() const { return is_ipv4() ? Family::kIpv4 : Family::kIpv6; }
   [[nodiscard]] bool is_ipv4() const;

@@ -8,7 +8,7 @@ namespace {
 constexpr size_t kTiers = 4;
 constexpr size_t kKinds = 5;
 constexpr size_t kTeams = 10;
-constexpr size_t kNodes = 99;
+constexpr size_t kPolicyNodes = 99;
 
 const Address kFirstPod = Address::from_ipv4({10, 128, 0, 1});
 
@@ -65,7 +65,7 @@ std::string PolicyPopulation::pod_yaml(size_t pod, const std::string& version) c
       "    - {{name: http, containerPort: {}}}\n"
       "status:\n  phase: {}\n{}",
       each.name, each.ns, each.app, each.policy_tier, version.empty() ? "" : ", version: " + version,
-      each.local ? own_node_ : fmt::format("node-{}", pod % kNodes), 8080 + each.app % 3,
+      each.local ? own_node_ : fmt::format("node-{}", pod % kPolicyNodes), 8080 + each.app % 3,
       placed ? "Running" : "Pending",
       placed ? fmt::format("  podIPs:\n  - ip: {}\n", each.ip.to_string()) : "");
 }

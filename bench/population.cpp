@@ -8,14 +8,14 @@ namespace bpfnet::bench {
 namespace {
 
 constexpr size_t kNamespaces = 100;
-constexpr size_t kNodes = 250;
+constexpr size_t kServiceNodes = 250;
 
 const Address kFirstClusterIp = Address::from_ipv4({10, 96, 1, 0});
 const Address kFirstBackend = Address::from_ipv4({10, 128, 0, 1});
 
 std::string node_of(const Endpoint& endpoint) {
   const auto octets = endpoint.ip.ipv4();
-  return fmt::format("node-{}", (octets[2] * 256U + octets[3]) % kNodes);
+  return fmt::format("node-{}", (octets[2] * 256U + octets[3]) % kServiceNodes);
 }
 
 std::string service_yaml(const Service& s) {

@@ -29,17 +29,17 @@ std::string cgroup2_mount() {
   return {};
 }
 
-struct Link {
+struct CgroupLink {
   Fd fd;
   uint64_t cgroup = 0;  // 0: gone
   uint32_t program = 0;
 };
 
 /// nullopt: there is none.
-Result<std::optional<Link>> open_link(const std::string& path) {
-  Link link;
+Result<std::optional<CgroupLink>> open_link(const std::string& path) {
+  CgroupLink link;
   link.fd = Fd(bpf_obj_get(path.c_str()));
-  if (link.fd.get() == -ENOENT) return std::optional<Link>{};
+  if (link.fd.get() == -ENOENT) return std::optional<CgroupLink>{};
   if (!link.fd) return fail_errno(link.fd.get(), "pin {}: open", path);
   bpf_link_info info{};
   uint32_t size = sizeof(info);
@@ -47,11 +47,11 @@ Result<std::optional<Link>> open_link(const std::string& path) {
     return fail_errno(rc, "pin {}: read link info", path);
   link.cgroup = info.cgroup.cgroup_id;
   link.program = info.prog_id;
-  return std::optional<Link>{std::move(link)};
+  return std::optional<CgroupLink>{std::move(link)};
 }
 
 /// Detaching is at once; without it the last reference would go some time after the pin.
-Status drop_link(const std::string& path, const Link& link) {
+Status drop_link(const std::string& path, const CgroupLink& link) {
   if (const int rc = bpf_link_detach(link.fd.get()); rc != 0 && link.cgroup != 0)
     return fail_errno(rc, "pin {}: detach", path);
   return remove_pin(path);

@@ -16,10 +16,6 @@ std::string owner_name(const LocalEndpoint& endpoint) {
   return fmt::format("endpoint {}", endpoint.index);
 }
 
-Address any_local(Family family) {
-  return family == Family::kIpv4 ? Address::from_ipv4({0, 0, 0, 0}) : Address();
-}
-
 uint16_t last_port(const LocalEndpoint::HostPort& port) {
   return static_cast<uint16_t>(std::min<uint32_t>(port.host_port + port.count - 1U, UINT16_MAX));
 }
@@ -43,7 +39,7 @@ std::vector<FrontendAddress> listening(const LocalEndpoint::HostPort& port, Fami
       address.ip = ip;
       addresses.push_back(address);
     }
-    address.ip = any_local(family);
+    address.ip = Address::unspecified(family);
     address.scope = SCOPE_ANY_LOCAL;
     addresses.push_back(address);
   }
@@ -81,7 +77,7 @@ const Frontend* service_holding(const ServiceImage& image, const LocalEndpoint::
   const auto proto = static_cast<uint8_t>(port.protocol);
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     if (port.host_ip && port.host_ip->family() != family) continue;
-    const FrontendAddress node_port{any_local(family), port.host_port, proto, SCOPE_ANY_LOCAL};
+    const FrontendAddress node_port{Address::unspecified(family), port.host_port, proto, SCOPE_ANY_LOCAL};
     if (const auto* found = find_port(image, node_port, last_port(port), of_service)) return &found->second;
     if (!port.host_ip || port.host_ip->is_unspecified()) continue;
     const FrontendAddress exact{*port.host_ip, port.host_port, proto, SCOPE_ADDRESS};

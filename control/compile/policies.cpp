@@ -14,8 +14,6 @@ namespace {
 using model::ClusterState;
 using model::ObjectName;
 
-constexpr auto kNamespaceNameLabel = "kubernetes.io/metadata.name";
-
 bool same_view(const NodeView& a, const NodeView& b) {
   return a.name == b.name && a.addresses == b.addresses && a.cluster_cidrs == b.cluster_cidrs &&
          a.service_cidrs == b.service_cidrs && a.node_port_addresses == b.node_port_addresses &&
@@ -240,8 +238,8 @@ const PolicyCompiler::NamespaceLabels& PolicyCompiler::namespace_labels(const Cl
   if (is_new) {
     // One without an object has the name label alone (P9).
     const auto found = state.namespaces.find(ns);
-    known->second.labels =
-        found != state.namespaces.end() ? found->second.labels : model::Labels{{kNamespaceNameLabel, ns}};
+    known->second.labels = found != state.namespaces.end() ? found->second.labels
+                                                           : model::Labels{{model::kNamespaceNameLabel, ns}};
     known->second.text = to_text(known->second.labels);
   }
   return known->second;
@@ -327,7 +325,8 @@ void PolicyCompiler::place_cidrs(Update& update) {
     node_classes[Cidr(address, address.is_ipv4() ? 32 : 128)] = &classes;
   }
   for (const auto& [cidr, classes] : node_classes) all.insert(cidr);
-  for (const Address& any : {Address::from_ipv4({0, 0, 0, 0}), Address()}) all.insert(Cidr(any, 0));
+  for (const Family family : {Family::kIpv4, Family::kIpv6})
+    all.insert(Cidr(Address::unspecified(family), 0));
 
   std::map<std::pair<uint16_t, Cidr>, CidrEntry> wanted;
   for (const Cidr& cidr : all) {

@@ -13,8 +13,6 @@ using model::NetworkPolicy;
 using model::Pod;
 using model::PolicyAction;
 
-constexpr auto kNamespaceNameLabel = "kubernetes.io/metadata.name";
-
 }  // namespace
 
 PolicyOrder::PolicyOrder(const model::ClusterState& state) : state_(state) {
@@ -26,8 +24,9 @@ const PolicyOrder::ClusterPolicies& PolicyOrder::about(const std::string& ns) {
   const auto [known, is_new] = by_namespace_.try_emplace(ns);
   if (is_new) {
     const auto found = state_.namespaces.find(ns);
-    const model::Labels labels =
-        found == state_.namespaces.end() ? model::Labels{{kNamespaceNameLabel, ns}} : found->second.labels;
+    const model::Labels labels = found == state_.namespaces.end()
+                                     ? model::Labels{{model::kNamespaceNameLabel, ns}}
+                                     : found->second.labels;
     std::ranges::copy_if(cluster_policies_, std::back_inserter(known->second),
                          [&](const auto* policy) { return policy->subject.namespaces->matches(labels); });
   }

@@ -25,10 +25,6 @@ std::string_view name_of(Family family) {
   return family == Family::kIpv4 ? "IPv4" : "IPv6";
 }
 
-Address any_local(Family family) {
-  return family == Family::kIpv4 ? Address::from_ipv4({0, 0, 0, 0}) : Address();
-}
-
 /// Compiles one service; holds what its ports have in common.
 class Compilation {
  public:
@@ -115,7 +111,7 @@ class Compilation {
       add(port, {ip, port.port}, make_frontend(port, lists.cluster, outside, FRONTEND_EXTERNAL_IP, lists));
     }
     if (port.node_port != 0)
-      add(port, {any_local(family), port.node_port, 0, SCOPE_ANY_LOCAL},
+      add(port, {Address::unspecified(family), port.node_port, 0, SCOPE_ANY_LOCAL},
           make_frontend(port, lists.cluster, outside, FRONTEND_NODE_PORT, lists));
   }
 

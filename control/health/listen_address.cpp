@@ -13,10 +13,6 @@ namespace {
 
 constexpr int kBacklog = 256;
 
-Address unspecified(Family family) {
-  return family == Family::kIpv4 ? Address::from_ipv4({0, 0, 0, 0}) : Address();
-}
-
 socklen_t to_sockaddr(const ListenAddress& where, int family, sockaddr_storage& storage) {
   if (family == AF_INET) {
     auto& to = reinterpret_cast<sockaddr_in&>(storage);
@@ -103,7 +99,7 @@ std::vector<ListenAddress> node_port_addresses(const std::vector<Cidr>& cidrs,
   candidates.push_back(Address::parse("::1").value());
   for (size_t i = 0; i < 2; ++i) {
     if (all[i]) {
-      listen.push_back({.ip = unspecified(families[i])});
+      listen.push_back({.ip = Address::unspecified(families[i])});
       continue;
     }
     for (const Address& ip : candidates) {

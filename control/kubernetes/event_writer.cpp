@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kLongestMessage = 1024;  // the server takes no longer ones
-constexpr size_t kLongestAnswer = 1 << 20;
+constexpr size_t kLongestEvent = 1 << 20;
 constexpr size_t kLongestName = 253;
 
 std::string now_text() {
@@ -126,7 +126,7 @@ void EventWriter::post(const Event& event) {
                .headers = {{"Content-Type", "application/json"}},
                .body = object.dump(-1, ' ', false, json::error_handler_t::replace),
                .deadline = std::chrono::seconds(15)},
-              kLongestAnswer, [this, event](const Result<http::Reply>& reply) {
+              kLongestEvent, [this, event](const Result<http::Reply>& reply) {
                 if (reply && reply->head.status == 409) return renew(event);
                 if (reply && reply->head.status / 100 == 2) {
                   ++written_;
@@ -148,7 +148,7 @@ void EventWriter::renew(const Event& event) {
                .headers = {{"Content-Type", "application/merge-patch+json"}},
                .body = change.dump(),
                .deadline = std::chrono::seconds(15)},
-              kLongestAnswer, [this](const Result<http::Reply>& reply) {
+              kLongestEvent, [this](const Result<http::Reply>& reply) {
                 ++(reply && reply->head.status / 100 == 2 ? written_ : given_up_);
                 busy_ = false;
                 next();

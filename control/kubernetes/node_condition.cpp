@@ -13,7 +13,7 @@ namespace {
 
 using sources::Value;
 
-constexpr size_t kLongestAnswer = size_t{8} << 20;
+constexpr size_t kLongestNode = size_t{8} << 20;
 
 std::string text_at(const Value* map, std::string_view key) {
   const Value* value = map ? map->find(key) : nullptr;
@@ -55,7 +55,7 @@ void NodeCondition::clear() {
                .headers = {{"Content-Type", "application/strategic-merge-patch+json"}},
                .body = nlohmann::json{{"status", {{"conditions", {condition}}}}}.dump(),
                .deadline = std::chrono::seconds(15)},
-              kLongestAnswer, [this](const Result<http::Reply>& reply) {
+              kLongestNode, [this](const Result<http::Reply>& reply) {
                 asking_ = false;
                 if (!reply || reply->head.status / 100 != 2) return failed(reply);
                 complaint_.clear();

@@ -8,6 +8,9 @@
 
 namespace bpfnet::model {
 
+/// Every namespace has its name by this label (P9).
+inline constexpr auto kNamespaceNameLabel = "kubernetes.io/metadata.name";
+
 /// The labels of an object. Copies share them until one is changed: the pods of a deployment have the same.
 class Labels {
  public:

@@ -12,7 +12,6 @@
 namespace bpfnet::objects {
 namespace {
 
-using nlohmann::json;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
@@ -23,21 +22,21 @@ constexpr milliseconds kAnswerTimeout{60'000};
 
 Result<api::UnixResponse> checked(Result<api::UnixResponse> answer, const std::string& socket) {
   if (!answer || answer->status == 200 || answer->status == 503) return answer;
-  const auto body = json::parse(answer->body, nullptr, false);
+  const auto body = nlohmann::json::parse(answer->body, nullptr, false);
   const std::string message =
       body.is_object() && body.contains("error") ? body["error"].value("message", "") : "";
   return fail("agent at {}: {} {}", socket, answer->status, message);
 }
 
-Result<json> parsed(const Result<api::UnixResponse>& answer, const std::string& socket) {
+Result<nlohmann::json> parsed(const Result<api::UnixResponse>& answer, const std::string& socket) {
   if (!answer) return pass(answer);
-  auto body = json::parse(answer->body, nullptr, false);
+  auto body = nlohmann::json::parse(answer->body, nullptr, false);
   if (answer->status != 200 || !body.is_object())
     return fail("agent at {}: is not able to answer now", socket);
   return body;
 }
 
-std::string string_of(const json& object, const char* key) {
+std::string string_of(const nlohmann::json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_string() ? found->get<std::string>() : "";
 }
@@ -47,7 +46,7 @@ Result<std::vector<std::string>> problems_of(const api::UnixClient& client, cons
   const auto answer = parsed(checked(client.get("/v1/problems"), socket), socket);
   if (!answer) return pass(answer);
   std::vector<std::string> texts;
-  for (const json& problem : answer->value("problems", json::array())) {
+  for (const nlohmann::json& problem : answer->value("problems", nlohmann::json::array())) {
     const std::string object = string_of(problem, "object");
     const bool ours = std::ranges::any_of(keys, [&](const Key& key) { return object == key.to_string(); });
     if (ours) texts.push_back(string_of(problem, "text"));
@@ -56,8 +55,8 @@ Result<std::vector<std::string>> problems_of(const api::UnixClient& client, cons
 }
 
 /// What the agent says, where the command line says nothing.
-etcd::Config with_agents(etcd::Config config, const json& agents) {
-  for (const json& endpoint : agents.value("endpoints", json::array()))
+etcd::Config with_agents(etcd::Config config, const nlohmann::json& agents) {
+  for (const nlohmann::json& endpoint : agents.value("endpoints", nlohmann::json::array()))
     if (endpoint.is_string()) config.endpoints.push_back(endpoint.get<std::string>());
   config.prefix = string_of(agents, "prefix");
   const auto fill = [&](std::string& field, const char* key) {
@@ -100,7 +99,8 @@ Result<std::unique_ptr<ObjectStore>> open_store(const Place& place) {
   if (!source) return pass(source);
   const std::string kind = string_of(*source, "source");
   if (kind == "files") return std::make_unique<FileStore>(string_of(*source, "manifests"));
-  if (kind == "etcd") return open_etcd(with_agents(place.etcd, source->value("etcd", json::object())));
+  if (kind == "etcd")
+    return open_etcd(with_agents(place.etcd, source->value("etcd", nlohmann::json::object())));
   if (kind == "kubernetes")
     return fail("the agent at {} has its objects from the API server: use kubectl", place.socket);
   return fail("the agent at {} has its objects from `{}`, which this bpfnetctl does not know", place.socket,

@@ -8,14 +8,7 @@
 #include "maps/labels.h"
 
 namespace bpfnet::observe {
-namespace {
-
-std::string address_text(const addr& address) {
-  const Address value = maps::from_abi(address);
-  return value == Address() ? "" : value.to_string();
-}
-
-}  // namespace
+namespace {}  // namespace
 
 Result<View> endpoints_view(const maps::Maps& maps, const Names& names) {
   auto endpoints = maps.endpoints.values();

@@ -26,7 +26,7 @@ Result<Party> find_party(const maps::Maps& maps, const Address& address, uint16_
 }
 
 Result<Party> find_world(const maps::Maps& maps, Family family) {
-  const Address any = family == Family::kIpv4 ? Address::from_ipv4({0, 0, 0, 0}) : Address();
+  const Address any = Address::unspecified(family);
   auto cidr = maps.cidrs.get(maps::make_cidr_key(Cidr(any, 0)));
   if (!cidr) return pass(cidr);
   const bool known = *cidr && (*cidr)->identity != 0;

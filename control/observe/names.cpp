@@ -14,35 +14,33 @@
 namespace bpfnet::observe {
 namespace {
 
-using nlohmann::json;
-
 /// The list of an answer; an empty one when it is not there.
-const json& list_of(const json& answer, const char* key) {
-  static const json kNone = json::array();
+const nlohmann::json& list_of(const nlohmann::json& answer, const char* key) {
+  static const nlohmann::json kNone = nlohmann::json::array();
   const auto found = answer.find(key);
   return answer.is_object() && found != answer.end() && found->is_array() ? *found : kNone;
 }
 
-std::string text_of(const json& object, const char* key) {
+std::string text_of(const nlohmann::json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-uint32_t number_of(const json& object, const char* key) {
+uint32_t number_of(const nlohmann::json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_number_unsigned() ? found->get<uint32_t>() : 0;
 }
 
-std::vector<std::string> texts_of(const json& object, const char* key) {
+std::vector<std::string> texts_of(const nlohmann::json& object, const char* key) {
   std::vector<std::string> texts;
-  for (const json& each : list_of(object, key))
+  for (const nlohmann::json& each : list_of(object, key))
     if (each.is_string()) texts.push_back(each.get<std::string>());
   return texts;
 }
 
-std::vector<PodName> pods_of(const json& answer) {
+std::vector<PodName> pods_of(const nlohmann::json& answer) {
   std::vector<PodName> pods;
-  for (const json& each : list_of(answer, "pods")) {
+  for (const nlohmann::json& each : list_of(answer, "pods")) {
     PodName pod{text_of(each, "pod"), text_of(each, "node"), {}};
     for (const std::string& text : texts_of(each, "ips"))
       if (const auto ip = Address::parse(text)) pod.ips.push_back(*ip);
@@ -64,7 +62,7 @@ Result<nlohmann::ordered_json> json_of(const Result<api::UnixResponse>& answer, 
   auto parsed = nlohmann::ordered_json::parse(answer->body, nullptr, false);
   if (answer->status != 200) {
     const auto error = parsed.is_object() ? parsed.find("error") : parsed.end();
-    const std::string why = error != parsed.end() ? text_of(json(*error), "message") : "";
+    const std::string why = error != parsed.end() ? text_of(nlohmann::json(*error), "message") : "";
     // Bad input is told in the agent's words alone.
     if (answer->status == 400 && !why.empty()) return fail("{}", why);
     return fail("the agent at {} answered {} with {}{}", socket, target, answer->status,
@@ -111,13 +109,13 @@ Names Names::none(std::string problem) {
 
 Names Names::ask(const std::string& socket) {
   constexpr size_t kTargets = 5;
-  json answers[kTargets];
+  nlohmann::json answers[kTargets];
   const char* targets[kTargets] = {"/v1/endpoints", "/v1/services", "/v1/policies", "/v1/identities",
                                    "/v1/nodes"};
   for (size_t i = 0; i < kTargets; ++i) {
     auto answer = ask_agent(socket, targets[i]);
     if (!answer) return none(answer.error().message);
-    answers[i] = json(*answer);
+    answers[i] = nlohmann::json(*answer);
   }
   Names names = from_answers(answers[0], answers[1], answers[2], answers[3]);
   names.take_nodes(answers[4]);
@@ -125,31 +123,32 @@ Names Names::ask(const std::string& socket) {
   return names;
 }
 
-Names Names::from_answers(const json& endpoints, const json& services, const json& policies,
-                          const json& identities) {
+Names Names::from_answers(const nlohmann::json& endpoints, const nlohmann::json& services,
+                          const nlohmann::json& policies, const nlohmann::json& identities) {
   Names names;
-  for (const json& each : list_of(endpoints, "endpoints")) {
+  for (const nlohmann::json& each : list_of(endpoints, "endpoints")) {
     std::string name = text_of(each, "pod");
     if (name.empty()) name = text_of(each, "containerId").substr(0, 12);
     names.endpoints_[number_of(each, "index")] = name;
   }
-  for (const json& each : list_of(services, "services"))
+  for (const nlohmann::json& each : list_of(services, "services"))
     names.services_[number_of(each, "id")] = text_of(each, "name");
-  for (const json& each : list_of(policies, "rules"))
+  for (const nlohmann::json& each : list_of(policies, "rules"))
     names.rules_[number_of(each, "id")] = text_of(each, "policy") + " " + text_of(each, "text");
-  for (const json& each : list_of(policies, "endpoints"))
+  for (const nlohmann::json& each : list_of(policies, "endpoints"))
     names.isolations_[number_of(each, "index")] = {
         {texts_of(each, "isolatedByIngress"), texts_of(each, "auditedByIngress"),
          number_of(each, "ingressSet")},
         {texts_of(each, "isolatedByEgress"), texts_of(each, "auditedByEgress"),
          number_of(each, "egressSet")}};
-  for (const json& each : list_of(identities, "identities"))
+  for (const nlohmann::json& each : list_of(identities, "identities"))
     names.identities_[number_of(each, "id")] = text_of(each, "text");
   return names;
 }
 
-void Names::take_nodes(const json& nodes) {
-  for (const json& each : list_of(nodes, "nodes")) nodes_[number_of(each, "index")] = text_of(each, "name");
+void Names::take_nodes(const nlohmann::json& nodes) {
+  for (const nlohmann::json& each : list_of(nodes, "nodes"))
+    nodes_[number_of(each, "index")] = text_of(each, "name");
 }
 
 std::string Names::node(uint32_t index) const {
@@ -213,7 +212,7 @@ std::optional<uint32_t> Names::wanted_set(uint32_t endpoint, bool ingress) const
 std::vector<PodName> Names::pods_called(std::string_view name) const {
   if (socket_.empty()) return {};
   const auto answer = ask_agent(socket_, "/v1/pods?name=" + query_text(name));
-  return answer ? pods_of(json(*answer)) : std::vector<PodName>{};
+  return answer ? pods_of(nlohmann::json(*answer)) : std::vector<PodName>{};
 }
 
 std::string Names::pod_at(const Address& address) const {
@@ -222,7 +221,7 @@ std::string Names::pod_at(const Address& address) const {
   if (!is_new) return known->second;
   const auto answer = ask_agent(socket_, "/v1/pods?address=" + query_text(address.to_string()));
   if (!answer) return {};
-  for (const PodName& pod : pods_of(json(*answer))) known->second = pod.name;
+  for (const PodName& pod : pods_of(nlohmann::json(*answer))) known->second = pod.name;
   return known->second;
 }
 

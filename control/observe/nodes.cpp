@@ -17,11 +17,6 @@ struct KnownNode {
   node tunnel{};
 };
 
-std::string address_text(const addr& address) {
-  const Address value = maps::from_abi(address);
-  return value == Address() ? "" : value.to_string();
-}
-
 template <typename T>
 std::vector<std::string> texts(const std::set<T>& values) {
   std::vector<std::string> result;

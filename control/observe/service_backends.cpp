@@ -22,7 +22,7 @@ Result<std::optional<ServiceBackends>> find_service(const maps::Maps& maps, cons
   auto found = find_frontend(maps, address, proto, port, SCOPE_ADDRESS);
   if (!found) return pass(found);
   if (!*found && local) {
-    const Address any = address.is_ipv4() ? Address::from_ipv4({0, 0, 0, 0}) : Address();
+    const Address any = Address::unspecified(address.family());
     found = find_frontend(maps, any, proto, port, SCOPE_ANY_LOCAL);
     if (!found) return pass(found);
   }

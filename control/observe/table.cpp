@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "maps/convert.h"
+
 namespace bpfnet::observe {
 
 std::string Table::text() const {
@@ -39,6 +41,11 @@ std::string age_text(uint64_t seconds) {
   if (seconds < 7200) return fmt::format("{} min", seconds / 60);
   if (seconds < 172800) return fmt::format("{} h", seconds / 3600);
   return fmt::format("{} d", seconds / 86400);
+}
+
+std::string address_text(const addr& address) {
+  const Address value = maps::from_abi(address);
+  return value.is_unspecified() ? "" : value.to_string();
 }
 
 }  // namespace bpfnet::observe

@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "maps/abi/base.h"
+
 namespace bpfnet::observe {
 
 /// Rows under heads, columns aligned by two blanks. An empty cell is shown as nothing.
@@ -23,6 +25,8 @@ class Table {
 
 /// `10.0.0.1:80`, `[fd00::1]:80`
 std::string socket_text(const std::string& address, uint16_t port);
+/// `10.0.0.1`; the unspecified address of records that have none is an empty cell.
+std::string address_text(const addr& address);
 /// `3 s`, `2 min`, `5 h`, `4 d`
 std::string age_text(uint64_t seconds);
 

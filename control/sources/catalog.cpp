@@ -422,7 +422,7 @@ void Catalog::publish_namespace(const std::string& name) {
     return publish(state_.namespaces, name, winner, changes_.namespaces);
   model::Namespace implied;
   implied.name = name;
-  implied.labels["kubernetes.io/metadata.name"] = name;
+  implied.labels[model::kNamespaceNameLabel] = name;
   put(state_.namespaces, name, std::move(implied), changes_.namespaces);
 }
 

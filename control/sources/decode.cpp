@@ -108,7 +108,8 @@ class Decoder {
     const Field field(root, findings);
     if (api_version != info(kind).api_version) {
       const Field version = field["apiVersion"];
-      version.refuse(fmt::format("is {}, expected {}", api_version.empty() ? "missing" : quoted(api_version),
+      version.refuse(fmt::format("is {}, expected {}",
+                                 api_version.empty() ? "missing" : in_quotes(api_version),
                                  info(kind).api_version));
     }
     std::string path;
@@ -209,7 +210,7 @@ class Decoder {
         if (!ns) return {};
         if (!is_dns_label(*ns)) {
           namespace_field.refuse(
-              fmt::format("is {}, expected lower-case letters, digits and '-'", quoted(*ns)));
+              fmt::format("is {}, expected lower-case letters, digits and '-'", in_quotes(*ns)));
           return {};
         }
         metadata.name.ns = *ns;
@@ -221,7 +222,7 @@ class Decoder {
     if (!valid) {
       if (!name_field) name_field.refuse("missing, expected a name");
       if (name)
-        name_field.refuse(fmt::format("is {}, expected lower-case letters, digits, '-'{}", quoted(*name),
+        name_field.refuse(fmt::format("is {}, expected lower-case letters, digits, '-'{}", in_quotes(*name),
                                       kind == Kind::kNamespace || kind == Kind::kService ? "" : " and '.'"));
       // A policy must isolate even if it cannot be named.
       if (kind != Kind::kNetworkPolicy && kind != Kind::kClusterNetworkPolicy) return {};

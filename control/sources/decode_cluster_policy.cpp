@@ -179,7 +179,7 @@ ClusterPolicyRule decode_rule(const Field& item, std::string_view peers_key) {
 
 /// A rule that cannot be read whole is closed in what is returned, for the case that there is nothing better
 /// (closed_cluster_policy).
-std::vector<ClusterPolicyRule> decode_rules(const Field& rules, std::string_view peers_key) {
+std::vector<ClusterPolicyRule> decode_cluster_rules(const Field& rules, std::string_view peers_key) {
   std::vector<ClusterPolicyRule> result;
   const auto closed = [] {
     ClusterPolicyRule rule;
@@ -255,8 +255,8 @@ ClusterNetworkPolicy decode_cluster_policy(const Field& root, const Metadata& me
   });
   decode_tier(spec, policy);
   decode_subject(spec, policy);
-  policy.ingress = decode_rules(spec["ingress"], "from");
-  policy.egress = decode_rules(spec["egress"], "to");
+  policy.ingress = decode_cluster_rules(spec["ingress"], "from");
+  policy.egress = decode_cluster_rules(spec["egress"], "to");
   return policy;
 }
 
@@ -275,7 +275,7 @@ std::optional<ClusterNetworkPolicy> closed_cluster_policy(const Field& root, con
   for (const char* key : {"tier", "priority", "subject"}) certain &= !twice.contains(key);
   for (auto& [key, peers_key, rules] :
        {std::tuple{"ingress", "from", &policy.ingress}, std::tuple{"egress", "to", &policy.egress}}) {
-    *rules = decode_rules(spec[key], peers_key);
+    *rules = decode_cluster_rules(spec[key], peers_key);
     if (twice.contains(key)) rules->emplace_back().fails_closed = true;
     // Whom it is about or what goes before it is not certain: it may deny, never open.
     if (certain) continue;

@@ -23,7 +23,7 @@ Labels decode_labels(const Field& field) {
     const auto value = entry.string();
     if (value && !is_label_value(*value)) {
       return entry.refuse(
-          fmt::format("is {}, expected at most 63 letters, digits, '-', '_' and '.'", quoted(*value)));
+          fmt::format("is {}, expected at most 63 letters, digits, '-', '_' and '.'", in_quotes(*value)));
     }
     labels.emplace(key, value.value_or(""));
   });
@@ -49,7 +49,7 @@ model::Namespace decode_namespace(const Field& root, const Metadata& metadata) {
   model::Namespace result;
   result.name = metadata.name.name;
   result.labels = metadata.labels;
-  result.labels["kubernetes.io/metadata.name"] = result.name;  // P9: whatever the manifest says
+  result.labels[model::kNamespaceNameLabel] = result.name;  // P9: whatever the manifest says
   result.denied = decode_denied(root);
   return result;
 }

@@ -86,7 +86,7 @@ void decode_ports(const Field& spec, Service& service) {
         name.refuse(port.name.empty()
                         ? "missing, expected a name as there are several ports"
                         : fmt::format("is {}, which another port has, expected a name of its own",
-                                      quoted(port.name)));
+                                      in_quotes(port.name)));
       }
       if (other.protocol != port.protocol) continue;
       if (other.port == port.port && port.port != 0) {

@@ -79,7 +79,7 @@ std::string Field::path() const {
   std::string path = parent_->path();
   if (index_ >= 0) return path + fmt::format("[{}]", index_);
   if (key_.find_first_of("./") != std::string_view::npos || !is_label_key(key_)) {
-    return path + fmt::format("[{}]", quoted(key_));
+    return path + fmt::format("[{}]", in_quotes(key_));
   }
   if (!path.empty()) path += '.';
   return path.append(key_);
@@ -93,9 +93,9 @@ std::string Field::shown() const {
     case Value::Kind::kMap:
       return "a map";
     case Value::Kind::kString:
-      return quoted(value_->text);
+      return in_quotes(value_->text);
     default: {
-      const std::string text = quoted(value_->text);
+      const std::string text = in_quotes(value_->text);
       return text.substr(1, text.size() - 2);
     }
   }

@@ -115,7 +115,7 @@ class Field {
 };
 
 /// `text` in quotes, shortened, unprintable bytes escaped.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 /// RFC 1123: lower-case letters, digits and `-`, at most 63 characters.
 bool is_dns_label(std::string_view name);

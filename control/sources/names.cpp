@@ -50,7 +50,7 @@ bool is_label_value(std::string_view value) {
   return value.empty() || is_label_text(value);
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr size_t kLongest = 60;
   std::string result = "\"";
   for (const char c : text.substr(0, kLongest)) {

@@ -1,13 +1,11 @@
 // Audit mode: what policy would drop goes its way, and an event and a counter of their own tell.
 #include "maps/convert.h"
+#include "tests/bpf/policy_numbers.h"
 #include "tests/support/fixture.h"
 
 namespace bpfnet::test {
 namespace {
 
-constexpr uint32_t kSet = 20;
-constexpr uint32_t kClientIdentity = 1001;
-constexpr uint32_t kServerIdentity = 1002;
 constexpr uint32_t kRule = 77;
 
 /// Let through, counted once under what it would have been dropped for, and not as a drop.

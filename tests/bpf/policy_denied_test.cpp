@@ -4,12 +4,11 @@
 #include <linux/pkt_cls.h>
 
 #include "maps/convert.h"
+#include "tests/bpf/policy_numbers.h"
 #include "tests/bpf/traversal.h"
 
 namespace bpfnet::test {
 namespace {
-
-constexpr uint32_t kSet = 20;
 
 class PolicyDenied : public Traversal {
  protected:

@@ -2,14 +2,11 @@
 #include <linux/pkt_cls.h>
 
 #include "maps/convert.h"
+#include "tests/bpf/policy_numbers.h"
 #include "tests/support/fixture.h"
 
 namespace bpfnet::test {
 namespace {
-
-constexpr uint32_t kSet = 20;
-constexpr uint32_t kClientIdentity = 1001;
-constexpr uint32_t kServerIdentity = 1002;
 
 class Policy : public DatapathFixture {
  protected:

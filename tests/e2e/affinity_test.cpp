@@ -9,7 +9,7 @@
 namespace bpfnet::e2e {
 namespace {
 
-constexpr int kNumber = 70;
+constexpr int kAffinityNumber = 70;
 using Servers = std::set<std::string>;
 
 class Affinity : public ThreeNodes, public testing::WithParamInterface<Family> {
@@ -19,11 +19,11 @@ class Affinity : public ThreeNodes, public testing::WithParamInterface<Family> {
     return {backend("web-a"), backend("web-b"), backend("web-c")};
   }
   static void apply(std::optional<int> seconds, std::vector<BackendManifest> backends = everywhere()) {
-    ServiceManifest service = open_service("sticky", kNumber, std::move(backends));
+    ServiceManifest service = open_service("sticky", kAffinityNumber, std::move(backends));
     service.affinity_seconds = seconds;
     cluster().apply("sticky", service.yaml());
   }
-  static HostPort service_address() { return {cluster_ip(kNumber, family()), 80}; }
+  static HostPort service_address() { return {cluster_ip(kAffinityNumber, family()), 80}; }
   /// Who answers `count` connections by each of `ways`: 20 to one of three by chance have 1 in 10^9.
   static Servers servers(const Netns& from, const std::vector<HostPort>& ways,
                          const std::string& protocol = "tcp", int count = 20) {
@@ -47,9 +47,9 @@ class Affinity : public ThreeNodes, public testing::WithParamInterface<Family> {
 TEST_P(Affinity, OneBackendByEveryWayIn) {
   apply(10800);
   const std::vector<HostPort> ways = {service_address(),
-                                      {node(0).ip(family()), node_port(kNumber)},
-                                      {load_balancer_ip(kNumber, family()), 80},
-                                      {external_ip(kNumber, family()), 80}};
+                                      {node(0).ip(family()), node_port(kAffinityNumber)},
+                                      {load_balancer_ip(kAffinityNumber, family()), 80},
+                                      {external_ip(kAffinityNumber, family()), 80}};
   const std::vector<const Netns*> clients = {&pod("client-a").netns(), &node(0).netns(),
                                              &network().client().netns()};
   for (const Netns* client : clients) {
@@ -62,7 +62,7 @@ TEST_P(Affinity, OneBackendByEveryWayIn) {
 // backend by both; 18 times that by chance is 1 in 3^18.
 TEST_P(Affinity, PortsAndProtocolsAreBoundApart) {
   std::string services;
-  for (const int number : {kNumber, kNumber + 1}) {
+  for (const int number : {kAffinityNumber, kAffinityNumber + 1}) {
     ServiceManifest service = echo_service(fmt::format("sticky-{}", number), number, everywhere());
     service.affinity_seconds = 10800;
     service.ports.push_back({"tcp-81", "TCP", 81, Pod::kPort, 0});
@@ -78,7 +78,7 @@ TEST_P(Affinity, PortsAndProtocolsAreBoundApart) {
   int apart_by_protocol = 0;
   int apart_by_port = 0;
   for (const Netns* client : clients) {
-    for (const int number : {kNumber, kNumber + 1}) {
+    for (const int number : {kAffinityNumber, kAffinityNumber + 1}) {
       const HostPort port{cluster_ip(number, family()), 80};
       const HostPort other_port{port.address, 81};
       const auto by_tcp = servers(*client, {port}, "tcp", 4);

@@ -188,8 +188,8 @@ TEST_F(Cni, FiftyAtOnce) {
   };
   const auto start = std::chrono::steady_clock::now();
   all_at_once("ADD");
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  fmt::print("{} concurrent ADDs: {:.2f} s\n", kConcurrent, seconds.count());
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  fmt::print("{} concurrent ADDs: {:.2f} s\n", kConcurrent, took.count());
   std::set<std::string> addresses;
   for (int i = 0; i < kConcurrent; i++) {
     ASSERT_EQ(answers[i].status, 0) << answers[i].text;

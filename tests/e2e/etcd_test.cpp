@@ -149,10 +149,10 @@ TEST_P(Etcd, AMalformedValueNamesItsKeyAndTheServiceGoesOn) {
 }
 
 /// Connections made one after the other, and one that is never closed, while the test does something else.
-class Traffic {
+class KeptTraffic {
  public:
-  Traffic(const Netns& from, HostPort to) : thread_([this, &from, to] { run(from, to); }) {}
-  ~Traffic() { finish(); }
+  KeptTraffic(const Netns& from, HostPort to) : thread_([this, &from, to] { run(from, to); }) {}
+  ~KeptTraffic() { finish(); }
   void finish() {
     stop_ = true;
     if (thread_.joinable()) thread_.join();
@@ -179,7 +179,7 @@ class Traffic {
 };
 
 TEST_P(Etcd, ItsEndAndReturnAreNotNoticedByTraffic) {
-  Traffic traffic(pod("client-a").netns(), service(12));
+  KeptTraffic traffic(pod("client-a").netns(), service(12));
   etcd_->kill();
   const auto state = [](Node& node) { return node.api("/v1/status")["source_state"].get<std::string>(); };
   for (Node* node : {&node_a(), &node_b()})

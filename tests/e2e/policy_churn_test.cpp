@@ -83,16 +83,16 @@ class History {
 };
 
 /// One client and protocol, over and over: new connections, and one that lives as long as it may.
-class Prober {
+class ChurnProber {
  public:
-  Prober(const History& history, std::string client, std::string protocol, const Netns& from,
-         const HostPort& to)
+  ChurnProber(const History& history, std::string client, std::string protocol, const Netns& from,
+              const HostPort& to)
       : history_(history), client_(std::move(client)), protocol_(std::move(protocol)) {
     thread_ = std::thread([this, &from, to] {
       for (; !stop_; ++rounds_) probe(from, to);
     });
   }
-  ~Prober() { finish(); }
+  ~ChurnProber() { finish(); }
   void finish() {
     stop_ = true;
     if (thread_.joinable()) thread_.join();
@@ -172,11 +172,11 @@ TEST_P(GaplessChurn, NoVerdictIsWrongWhilePoliciesChange) {
   Rules rules;
   history.begin(rules);
   history.applied();
-  std::vector<std::unique_ptr<Prober>> probers;
+  std::vector<std::unique_ptr<ChurnProber>> probers;
   for (const char* client : {"client-a", "client-b"}) {
     for (const char* protocol : {"tcp", "udp"})
       probers.push_back(
-          std::make_unique<Prober>(history, client, protocol, pod(client).netns(), target("web-a")));
+          std::make_unique<ChurnProber>(history, client, protocol, pod(client).netns(), target("web-a")));
   }
   for (int i = 0; i < 120; ++i) {
     // One policy at a time: each node has the old or the new one.

@@ -184,9 +184,9 @@ TEST_P(PolicyExplain, ShowHasThePoliciesAndWhatTheyCompiledTo) {
                                    "default/y"));
   EXPECT_THAT(shown.out, HasSubstr("tcp/8080  allow    default/x ingress[0]"));
   EXPECT_THAT(shown.out, HasSubstr("egress compiled to open"));
-  const auto json = node_a().ctl({"policy", "show", "default/web-a"});
-  EXPECT_EQ(json.at("ingress").at("policies").size(), 2U);
-  EXPECT_EQ(json.at("ingress").at("entries").size(), 1U);
+  const auto whole = node_a().ctl({"policy", "show", "default/web-a"});
+  EXPECT_EQ(whole.at("ingress").at("policies").size(), 2U);
+  EXPECT_EQ(whole.at("ingress").at("entries").size(), 1U);
   const Output elsewhere = node_a().ctl_text({"policy", "show", "default/web-b"});
   EXPECT_EQ(elsewhere.status, 2);
   EXPECT_THAT(elsewhere.err, HasSubstr("it is no pod of this node"));

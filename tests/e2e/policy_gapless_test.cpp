@@ -81,10 +81,10 @@ class Sender {
   Fd fd_;
 };
 
-/// Traffic that a policy of any form allows: streams, and connections that begin anew all the time.
-class Traffic {
+/// AllowedTraffic that a policy of any form allows: streams, and connections that begin anew all the time.
+class AllowedTraffic {
  public:
-  Traffic(const Netns& from, const HostPort& to) {
+  AllowedTraffic(const Netns& from, const HostPort& to) {
     threads_.emplace_back([&from, to, this] {
       auto client = TcpClient::connect(from, to);
       if (!client) return failed("connect", client.error());
@@ -101,7 +101,7 @@ class Traffic {
       });
     }
   }
-  ~Traffic() { finish(); }
+  ~AllowedTraffic() { finish(); }
   void finish() {
     stop_ = true;
     for (auto& thread : threads_)
@@ -168,9 +168,9 @@ class Gapless : public TwoNodes {
   static void replace_by_equivalents(int times) {
     cluster().apply("policy", policy("same", equivalent(0)));
     const uint64_t drops = policy_drops();
-    std::vector<std::unique_ptr<Traffic>> all;
+    std::vector<std::unique_ptr<AllowedTraffic>> all;
     for (const char* client : {"client-a", "client-b"})
-      all.push_back(std::make_unique<Traffic>(pod(client).netns(), target("web-a")));
+      all.push_back(std::make_unique<AllowedTraffic>(pod(client).netns(), target("web-a")));
     for (int i = 1; i <= times; ++i) cluster().apply("policy", policy("same", equivalent(i)));
     for (auto& traffic : all) {
       traffic->finish();

@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr int kNumber = 90;
+constexpr int kRollingNumber = 90;
 constexpr int kBackends = 6;
 /// Four clients, each with one connection every 20 ms: 200 a second.
 constexpr milliseconds kInterval{20};
@@ -58,7 +58,7 @@ TEST_F(Rolling, ReplacementOfAllBackendsFailsNoConnection) {
   const auto apply = [&] {
     std::vector<BackendManifest> list;
     for (const auto& [pod_name, each] : backends) list.push_back(each);
-    cluster().apply("rolling", open_service("rolling", kNumber, list).yaml());
+    cluster().apply("rolling", open_service("rolling", kRollingNumber, list).yaml());
   };
   const auto add = [&](int generation, int index) {
     cluster().add_pod(static_cast<size_t>(index) % cluster().nodes(), name(generation, index));
@@ -67,11 +67,12 @@ TEST_F(Rolling, ReplacementOfAllBackendsFailsNoConnection) {
   for (int i = 0; i < kBackends; i++) add(0, i);
   apply();
 
-  const HostPort service{cluster_ip(kNumber, Family::kIpv4), 80};
+  const HostPort service{cluster_ip(kRollingNumber, Family::kIpv4), 80};
   Stream by_pod("pod", pod("client-a").netns(), service);
-  Stream by_pod6("pod", pod("client-b").netns(), {cluster_ip(kNumber, Family::kIpv6), 80});
+  Stream by_pod6("pod", pod("client-b").netns(), {cluster_ip(kRollingNumber, Family::kIpv6), 80});
   Stream by_host("host", node(2).netns(), service);
-  Stream by_outside("outside", network().client().netns(), {node(0).ip(Family::kIpv4), node_port(kNumber)});
+  Stream by_outside("outside", network().client().netns(),
+                    {node(0).ip(Family::kIpv4), node_port(kRollingNumber)});
 
   const auto start = steady_clock::now();
   int replaced = 0;

@@ -13,7 +13,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr size_t kBulk = 4 << 20;
+constexpr size_t kSegmentedBulk = 4 << 20;
 
 class Segments : public TwoNodes {
  public:
@@ -61,7 +61,7 @@ TEST_P(Segments, OutsideByANodePortToABackendElsewhere) {
 TEST_P(Segments, BulkArrivesUnchanged) {
   auto client = TcpClient::connect(pod("client-a").netns(), {pod("web-b").ip(family()), Pod::kPort});
   ASSERT_TRUE(worked(client));
-  EXPECT_TRUE(worked(client->bulk(kBulk)));
+  EXPECT_TRUE(worked(client->bulk(kSegmentedBulk)));
 }
 
 TEST_P(Segments, DatagramsLargerThanTheLinkArrive) {

@@ -10,19 +10,23 @@
 namespace bpfnet::e2e {
 namespace {
 
-constexpr int kNumber = 60;
+constexpr int kServiceErrorsNumber = 60;
 constexpr int kPathMtu = 1300;
 
 class ServiceErrors : public ThreeNodes, public testing::WithParamInterface<Family> {
  protected:
   static Family family() { return GetParam(); }
   /// A service of its own for each test: what hosts have learnt of an address is not met again.
-  static void serve(const std::string& pod, int number = kNumber) {
+  static void serve(const std::string& pod, int number = kServiceErrorsNumber) {
     cluster().apply("errors", open_service("errors", number, {backend(pod)}).yaml());
   }
-  static HostPort cluster_address(int number = kNumber) { return {cluster_ip(number, family()), 80}; }
-  static HostPort balancer_address(int number = kNumber) { return {load_balancer_ip(number, family()), 80}; }
-  static HostPort node_address(size_t at, int number = kNumber) {
+  static HostPort cluster_address(int number = kServiceErrorsNumber) {
+    return {cluster_ip(number, family()), 80};
+  }
+  static HostPort balancer_address(int number = kServiceErrorsNumber) {
+    return {load_balancer_ip(number, family()), 80};
+  }
+  static HostPort node_address(size_t at, int number = kServiceErrorsNumber) {
     return {node(at).ip(family()), node_port(number)};
   }
   static Address router_towards_far() { return pick(family(), "198.51.100.1", "2001:db8:2::1"); }
@@ -81,7 +85,8 @@ TEST_P(ServiceErrors, EchoToAServiceAddressIsAnswered) {
   const std::vector<const Netns*> clients = {&pod("client-a").netns(), &pod("web-b").netns(),
                                              &node(0).netns(), &network().client().netns(),
                                              &network().far().netns()};
-  for (const Address& to : {cluster_ip(kNumber, family()), load_balancer_ip(kNumber, family())}) {
+  for (const Address& to :
+       {cluster_ip(kServiceErrorsNumber, family()), load_balancer_ip(kServiceErrorsNumber, family())}) {
     for (const Netns* from : clients) {
       for (const size_t size : {56, 2000}) {
         const auto pong = ping(*from, to, {.size = size, .timeout = kPatience});
@@ -142,7 +147,7 @@ TEST_P(ServiceErrors, TracerouteFromOutside) {
 // The way to the backend takes less than the client's link: the client's node says so, in the client's words.
 TEST_P(ServiceErrors, TooBigForTheWayToTheBackend) {
   if (by_overlay()) GTEST_SKIP() << kNoRoutes;
-  constexpr int kOwn = kNumber + 1;
+  constexpr int kOwn = kServiceErrorsNumber + 1;
   const NarrowRoute narrow(node(0), pod("web-b"), family());
   serve("web-b", kOwn);
   struct Case {
@@ -171,7 +176,7 @@ TEST_P(ServiceErrors, TooBigForTheWayToTheBackend) {
 
 TEST_P(ServiceErrors, TcpMakesItsSegmentsFitTheWayToTheBackend) {
   if (by_overlay()) GTEST_SKIP() << kNoRoutes;
-  constexpr int kOwn = kNumber + 2;
+  constexpr int kOwn = kServiceErrorsNumber + 2;
   const NarrowRoute narrow(node(0), pod("web-b"), family());
   serve("web-b", kOwn);
   const std::pair<const Netns*, HostPort> cases[] = {
@@ -189,7 +194,7 @@ TEST_P(ServiceErrors, TcpMakesItsSegmentsFitTheWayToTheBackend) {
 // The far link takes less than the backend's: the router's complaint is about the service's answer, and must
 // make the backend's packets smaller, on the node that the client enters by and on another one.
 TEST_P(ServiceErrors, TooBigForTheWayToTheClient) {
-  constexpr int kOwn = kNumber + 3;
+  constexpr int kOwn = kServiceErrorsNumber + 3;
   const Host& far = network().far();
   // Or its segments would be as small as its own link from the beginning.
   const auto far_route = [&](const char* more) {
@@ -221,7 +226,7 @@ TEST_P(ServiceErrors, TooBigForTheWayToTheClient) {
 // The same towards a pod on another node: it is the backend's own node that complains.
 TEST_P(ServiceErrors, TooBigForTheWayToAPod) {
   if (by_overlay()) GTEST_SKIP() << kNoRoutes;
-  constexpr int kOwn = kNumber + 4;
+  constexpr int kOwn = kServiceErrorsNumber + 4;
   const NarrowRoute narrow(node(1), pod("client-a"), family());
   serve("web-b", kOwn);
   const Netns& behind = pod("web-b").netns();

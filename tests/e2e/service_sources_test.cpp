@@ -15,7 +15,7 @@ enum class Role { kPod, kHost, kOutside };
 enum class Way { kClusterIp, kNodePortOfA, kNodePortOfB, kLocalhost, kLoadBalancer, kExternalIp };
 
 constexpr size_t kBackendNode = 0;
-constexpr int kNumber = 20;
+constexpr int kServiceSourcesNumber = 20;
 
 /// Who asks. `node`: where a pod or process is, or by which node an outside client reaches service addresses.
 struct Client {
@@ -81,17 +81,17 @@ std::optional<Address> expected_source(const Client& client, Way way, Policies p
 HostPort address_of(Way way, Family family, const std::vector<Address>& node_ips) {
   switch (way) {
     case Way::kClusterIp:
-      return {cluster_ip(kNumber, family), 80};
+      return {cluster_ip(kServiceSourcesNumber, family), 80};
     case Way::kNodePortOfA:
-      return {node_ips[0], node_port(kNumber)};
+      return {node_ips[0], node_port(kServiceSourcesNumber)};
     case Way::kNodePortOfB:
-      return {node_ips[1], node_port(kNumber)};
+      return {node_ips[1], node_port(kServiceSourcesNumber)};
     case Way::kLocalhost:
-      return {pick(family, "127.0.0.1", "::1"), node_port(kNumber)};
+      return {pick(family, "127.0.0.1", "::1"), node_port(kServiceSourcesNumber)};
     case Way::kLoadBalancer:
-      return {load_balancer_ip(kNumber, family), 80};
+      return {load_balancer_ip(kServiceSourcesNumber, family), 80};
     case Way::kExternalIp:
-      return {external_ip(kNumber, family), 80};
+      return {external_ip(kServiceSourcesNumber, family), 80};
   }
   return {};
 }
@@ -124,7 +124,7 @@ class ServiceSources : public ThreeNodes,
   }
 
   void SetUp() override {
-    ServiceManifest service = open_service("sources", kNumber, {backend("web-a")});
+    ServiceManifest service = open_service("sources", kServiceSourcesNumber, {backend("web-a")});
     service.external_traffic_policy = text(policies().external);
     service.internal_traffic_policy = text(policies().internal);
     cluster().apply("sources", service.yaml());

@@ -7,7 +7,7 @@
 namespace bpfnet::e2e {
 namespace {
 
-constexpr int kNumber = 80;
+constexpr int kSourceRangesNumber = 80;
 
 class SourceRanges : public ThreeNodes, public testing::WithParamInterface<Family> {
  protected:
@@ -16,11 +16,11 @@ class SourceRanges : public ThreeNodes, public testing::WithParamInterface<Famil
     return fmt::format("{}/{}", address.to_string(), address.is_ipv4() ? 32 : 128);
   }
   static void apply(std::vector<std::string> ranges) {
-    ServiceManifest service = open_service("ranges", kNumber, {backend("web-a")});
+    ServiceManifest service = open_service("ranges", kSourceRangesNumber, {backend("web-a")});
     service.source_ranges = std::move(ranges);
     cluster().apply("ranges", service.yaml());
   }
-  static HostPort balancer() { return {load_balancer_ip(kNumber, family()), 80}; }
+  static HostPort balancer() { return {load_balancer_ip(kSourceRangesNumber, family()), 80}; }
   static void expect(const std::string& who, const Netns& from, bool allowed) {
     for (const auto* protocol : kProtocols) {
       const auto seen = ask(from, protocol, balancer(), {.timeout = allowed ? kPatience : kSilence});
@@ -42,8 +42,8 @@ TEST_P(SourceRanges, OnlyTheListedOutsideClientComesIn) {
   expect("pod", pod("client-a").netns(), false);
   expect("node", node(1).netns(), false);
   // NodePort and externalIP know no ranges.
-  for (const auto& to :
-       {HostPort{node(0).ip(family()), node_port(kNumber)}, HostPort{external_ip(kNumber, family()), 80}})
+  for (const auto& to : {HostPort{node(0).ip(family()), node_port(kSourceRangesNumber)},
+                         HostPort{external_ip(kSourceRangesNumber, family()), 80}})
     EXPECT_TRUE(worked(ask(network().other_client().netns(), "tcp", to))) << to.to_string();
 }
 

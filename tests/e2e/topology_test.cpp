@@ -9,7 +9,7 @@
 namespace bpfnet::e2e {
 namespace {
 
-constexpr int kNumber = 40;
+constexpr int kTopologyNumber = 40;
 constexpr auto kZone = "topology.kubernetes.io/zone";
 using Servers = std::set<std::string>;
 
@@ -51,9 +51,9 @@ class Topology : public ThreeNodes, public testing::WithParamInterface<Family> {
   }
   static void apply(const ServiceManifest& service) { cluster().apply("topology", service.yaml()); }
   static void apply(std::vector<BackendManifest> backends) {
-    apply(open_service("topology", kNumber, std::move(backends)));
+    apply(open_service("topology", kTopologyNumber, std::move(backends)));
   }
-  static HostPort service_address() { return {cluster_ip(kNumber, family()), 80}; }
+  static HostPort service_address() { return {cluster_ip(kTopologyNumber, family()), 80}; }
 
   /// Who answers 40 connections: to miss one of three has a chance of 3 in 10^7.
   static Servers servers(const Netns& from, const HostPort& to) {
@@ -80,7 +80,7 @@ TEST_P(Topology, ZoneHintsKeepTrafficInTheZone) {
   EXPECT_EQ(servers("client-b"), (Servers{"web-b"}));
   EXPECT_EQ(servers("client-c"), (Servers{"web-a", "web-c"}));
   EXPECT_EQ(servers(node(1).netns(), service_address()), (Servers{"web-b"}));
-  const HostPort by_node_b{node(1).ip(family()), node_port(kNumber)};
+  const HostPort by_node_b{node(1).ip(family()), node_port(kTopologyNumber)};
   EXPECT_EQ(servers(network().client().netns(), by_node_b), (Servers{"web-b"}));
 }
 
@@ -131,7 +131,7 @@ TEST_P(Topology, NodeHintsGoBeforeZoneHints) {
 // S14: under a Local policy only the node counts.
 TEST_P(Topology, LocalPolicyIgnoresHints) {
   ServiceManifest service =
-      open_service("topology", kNumber, {in_zones("web-a", {"west"}), in_zones("web-b", {"east"})});
+      open_service("topology", kTopologyNumber, {in_zones("web-a", {"west"}), in_zones("web-b", {"east"})});
   service.internal_traffic_policy = "Local";
   apply(service);
   EXPECT_EQ(servers("client-a"), (Servers{"web-a"}));
@@ -153,14 +153,15 @@ TEST_P(Topology, TerminatingEndpointsServeWhenNoneIsReady) {
 
 // S14: the Local set falls back by itself, whatever is ready elsewhere.
 TEST_P(Topology, LocalSetFallsBackToItsOwnTerminatingEndpoints) {
-  ServiceManifest service = open_service("topology", kNumber, {terminating("web-a"), backend("web-b")});
+  ServiceManifest service =
+      open_service("topology", kTopologyNumber, {terminating("web-a"), backend("web-b")});
   service.external_traffic_policy = "Local";
   apply(service);
   const Netns& client = network().client().netns();
-  EXPECT_EQ(servers(client, {node(0).ip(family()), node_port(kNumber)}), (Servers{"web-a"}));
-  EXPECT_EQ(servers(client, {node(1).ip(family()), node_port(kNumber)}), (Servers{"web-b"}));
+  EXPECT_EQ(servers(client, {node(0).ip(family()), node_port(kTopologyNumber)}), (Servers{"web-a"}));
+  EXPECT_EQ(servers(client, {node(1).ip(family()), node_port(kTopologyNumber)}), (Servers{"web-b"}));
   EXPECT_EQ(servers("client-a"), (Servers{"web-b"}));
-  const HostPort by_node_c{node(2).ip(family()), node_port(kNumber)};
+  const HostPort by_node_c{node(2).ip(family()), node_port(kTopologyNumber)};
   EXPECT_TRUE(failed_with(ask(client, "tcp", by_node_c, {.timeout = kSilence}), ETIMEDOUT));
 }
 
@@ -168,7 +169,7 @@ TEST_P(Topology, LocalSetFallsBackToItsOwnTerminatingEndpoints) {
 TEST_P(Topology, EndpointWithoutNodeIsNeverLocal) {
   BackendManifest nowhere = backend("web-a");
   nowhere.node.clear();
-  ServiceManifest service = open_service("topology", kNumber, {nowhere});
+  ServiceManifest service = open_service("topology", kTopologyNumber, {nowhere});
   apply(service);
   EXPECT_EQ(servers("client-a"), (Servers{"web-a"}));
   service.internal_traffic_policy = "Local";
@@ -181,7 +182,8 @@ TEST_P(Topology, EndpointWithoutNodeIsNeverLocal) {
 
 // S10: twice in slices, once in the lot; it goes with its last slice; alive beats dying.
 TEST_P(Topology, EndpointOfTwoSlicesCountsOnce) {
-  const ServiceManifest service = open_service("topology", kNumber, {backend("web-a"), backend("web-b")});
+  const ServiceManifest service =
+      open_service("topology", kTopologyNumber, {backend("web-a"), backend("web-b")});
   const auto with_more = [&](const std::vector<BackendManifest>& more) {
     cluster().apply("topology", service.yaml() + service.more_slices("-more", more));
   };

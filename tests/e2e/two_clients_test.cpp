@@ -9,7 +9,7 @@
 namespace bpfnet::e2e {
 namespace {
 
-constexpr int kNumber = 60;
+constexpr int kTwoClientsNumber = 60;
 constexpr int kConnections = 200;
 
 class TwoClients : public ThreeNodes, public testing::WithParamInterface<Family> {
@@ -23,7 +23,7 @@ class TwoClients : public ThreeNodes, public testing::WithParamInterface<Family>
   }
   static Family family() { return GetParam(); }
   void SetUp() override {
-    cluster().apply("clients", open_service("clients", kNumber, {backend("web-b")}).yaml());
+    cluster().apply("clients", open_service("clients", kTwoClientsNumber, {backend("web-b")}).yaml());
   }
   void TearDown() override {
     if (HasFailure()) show_state();
@@ -31,7 +31,7 @@ class TwoClients : public ThreeNodes, public testing::WithParamInterface<Family>
   static std::vector<const Netns*> outside() {
     return {&network().client().netns(), &network().other_client().netns(), &network().far().netns()};
   }
-  static HostPort by_node_a() { return {node(0).ip(family()), node_port(kNumber)}; }
+  static HostPort by_node_a() { return {node(0).ip(family()), node_port(kTwoClientsNumber)}; }
 };
 
 TEST_P(TwoClients, OneSourcePortStaysApartByTcp) {
@@ -70,8 +70,8 @@ TEST_P(TwoClients, OneSourcePortStaysApartByUdp) {
 }
 
 TEST_P(TwoClients, FixedPortsThroughTheServiceAndDirectly) {
-  const std::vector<HostPort> ways = {{cluster_ip(kNumber, family()), 80},
-                                      {load_balancer_ip(kNumber, family()), 80},
+  const std::vector<HostPort> ways = {{cluster_ip(kTwoClientsNumber, family()), 80},
+                                      {load_balancer_ip(kTwoClientsNumber, family()), 80},
                                       {pod("web-b").ip(family()), Pod::kPort}};
   std::vector<TcpClient> connections;
   for (uint16_t port = 46000; port < 46000 + kConnections; port++) {
@@ -91,7 +91,7 @@ class ServiceAndProcess : public TwoClients {
   static constexpr uint16_t kProcess = 9095;
   void SetUp() override {
     auto service = open_service(
-        "process", kNumber + 1,
+        "process", kTwoClientsNumber + 1,
         {{.ips = {node(0).ip(Family::kIpv4), node(0).ip(Family::kIpv6)}, .node = node(0).name()}});
     for (auto& port : service.ports) port.target = kProcess;
     cluster().apply("process", service.yaml());
@@ -102,7 +102,7 @@ class ServiceAndProcess : public TwoClients {
   }
   /// The node port and the process itself, in either order.
   static std::vector<HostPort> ways(bool service_first) {
-    std::vector<HostPort> ways = {{node(0).ip(family()), node_port(kNumber + 1)},
+    std::vector<HostPort> ways = {{node(0).ip(family()), node_port(kTwoClientsNumber + 1)},
                                   {node(0).ip(family()), kProcess}};
     if (!service_first) std::swap(ways[0], ways[1]);
     return ways;

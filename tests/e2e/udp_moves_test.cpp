@@ -7,7 +7,7 @@
 namespace bpfnet::e2e {
 namespace {
 
-constexpr int kNumber = 50;
+constexpr int kUdpMovesNumber = 50;
 
 /// One client with a socket and a fixed port of its own.
 struct Sender {
@@ -19,7 +19,7 @@ class UdpMoves : public ThreeNodes, public testing::WithParamInterface<Family> {
  protected:
   static Family family() { return GetParam(); }
   static void apply(std::vector<BackendManifest> backends) {
-    cluster().apply("moves", open_service("moves", kNumber, std::move(backends)).yaml());
+    cluster().apply("moves", open_service("moves", kUdpMovesNumber, std::move(backends)).yaml());
   }
   static BackendManifest terminating(const std::string& pod, bool serving) {
     BackendManifest result = backend(pod);
@@ -38,10 +38,12 @@ class UdpMoves : public ThreeNodes, public testing::WithParamInterface<Family> {
   /// Pods and hosts (host-network pods are the same to us) with and without the backend on their node, and
   /// outside clients, by every kind of address.
   static std::vector<Sender> senders() {
-    const HostPort service{cluster_ip(kNumber, family()), 80};
-    const HostPort balancer{load_balancer_ip(kNumber, family()), 80};
-    const HostPort external{external_ip(kNumber, family()), 80};
-    const auto by_node = [](size_t index) { return HostPort{node(index).ip(family()), node_port(kNumber)}; };
+    const HostPort service{cluster_ip(kUdpMovesNumber, family()), 80};
+    const HostPort balancer{load_balancer_ip(kUdpMovesNumber, family()), 80};
+    const HostPort external{external_ip(kUdpMovesNumber, family()), 80};
+    const auto by_node = [](size_t index) {
+      return HostPort{node(index).ip(family()), node_port(kUdpMovesNumber)};
+    };
     std::vector<Sender> result;
     for (const size_t at : {0, 1, 2}) {
       const std::string name = fmt::format("client-{}", static_cast<char>('a' + at));
@@ -53,7 +55,7 @@ class UdpMoves : public ThreeNodes, public testing::WithParamInterface<Family> {
     result.push_back(sender("client-a", pod("client-a").netns(), by_node(0)));
     result.push_back(sender("node-a", node(0).netns(), by_node(0)));
     result.push_back(
-        sender("node-a", node(0).netns(), {pick(family(), "127.0.0.1", "::1"), node_port(kNumber)}));
+        sender("node-a", node(0).netns(), {pick(family(), "127.0.0.1", "::1"), node_port(kUdpMovesNumber)}));
     result.push_back(sender("client-a", pod("client-a").netns(), balancer));
     result.push_back(sender("client", network().client().netns(), balancer));
     result.push_back(sender("other client", network().other_client().netns(), external));
@@ -127,7 +129,7 @@ TEST_P(UdpMoves, PolicyAndHintsMoveNoFlow) {
   hinted.for_nodes = {"node-a"};
   BackendManifest other = backend("web-b");
   other.for_nodes = {"node-b", "node-c"};
-  ServiceManifest service = open_service("moves", kNumber, {hinted, other});
+  ServiceManifest service = open_service("moves", kUdpMovesNumber, {hinted, other});
   service.external_traffic_policy = "Local";
   service.internal_traffic_policy = "Local";
   cluster().apply("moves", service.yaml());
@@ -140,7 +142,7 @@ TEST_P(UdpMoves, PortOnlyChangeIsAMove) {
   apply({backend("web-a")});
   auto all = senders();
   expect_all_from(all, "web-a");
-  ServiceManifest service = open_service("moves", kNumber, {backend("web-a")});
+  ServiceManifest service = open_service("moves", kUdpMovesNumber, {backend("web-a")});
   for (auto& port : service.ports) port.target = 9090;
   cluster().apply("moves", service.yaml());
   expect_all_from(all, "web-a-9090");

@@ -21,6 +21,7 @@
 #include "control/agent/routes.h"
 #include "control/agent/worker.h"
 #include "maps/convert.h"
+#include "tests/support/addresses.h"
 
 namespace bpfnet::agent {
 namespace {
@@ -29,13 +30,6 @@ using std::chrono::milliseconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-Address ip(const char* text) {
-  return Address::parse(text).value();
-}
-Cidr cidr(const char* text) {
-  return Cidr::parse(text).value();
-}
 
 /// lo, eth0 (2) on 192.0.2.0/24 and fd00:2::/64, eth1 (3) on 198.51.100.0/24.
 NodeLinks two_uplinks() {

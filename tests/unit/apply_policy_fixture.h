@@ -8,6 +8,7 @@
 
 #include "control/apply/publisher.h"
 #include "maps/convert.h"
+#include "tests/support/addresses.h"
 #include "tests/unit/apply_memory_maps.h"
 
 namespace bpfnet::apply {
@@ -23,9 +24,6 @@ inline constexpr uint32_t kClientOld = 256;
 inline constexpr uint32_t kClientNew = 257;
 inline constexpr uint32_t kWebIdentity = 258;
 
-inline Address ip(const char* text) {
-  return Address::parse(text).value();
-}
 inline const Address kWebIp = ip("10.0.0.1");
 inline const Address kClientIp = ip("10.0.0.2");
 

@@ -9,16 +9,10 @@
 
 #include "control/apply/service_publisher.h"
 #include "maps/convert.h"
+#include "tests/support/addresses.h"
 #include "tests/unit/apply_memory_maps.h"
 
 namespace bpfnet::apply {
-
-inline Address ip(const char* text) {
-  return Address::parse(text).value();
-}
-inline Cidr cidr(const char* text) {
-  return Cidr::parse(text).value();
-}
 
 inline compile::FrontendAddress vip(uint16_t port, uint8_t proto = IPPROTO_TCP) {
   return {.ip = ip("10.96.0.1"), .port = port, .proto = proto};

@@ -7,6 +7,7 @@
 #include "control/cni/config.h"
 #include "control/cni/environment.h"
 #include "control/cni/types.h"
+#include "tests/support/addresses.h"
 
 namespace bpfnet::cni {
 namespace {
@@ -14,10 +15,6 @@ namespace {
 using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-Address ip(const char* text) {
-  return Address::parse(text).value();
-}
 
 Variables add_variables() {
   return {{"CNI_COMMAND", "ADD"},

@@ -7,6 +7,7 @@
 
 #include "loader/netlink.h"
 #include "loader/sysctl.h"
+#include "tests/support/addresses.h"
 #include "tests/unit/cni_fixture.h"
 
 namespace bpfnet::cni::test {
@@ -14,10 +15,6 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
-
-Address ip(const char* text) {
-  return Address::parse(text).value();
-}
 
 class EndpointTest : public NodeTest {};
 

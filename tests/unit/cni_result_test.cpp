@@ -4,18 +4,12 @@
 #include <nlohmann/json.hpp>
 
 #include "control/cni/result.h"
+#include "tests/support/addresses.h"
 
 namespace bpfnet::cni {
 namespace {
 
 using nlohmann::json;
-
-Address ip(const char* text) {
-  return Address::parse(text).value();
-}
-Cidr cidr(const char* text) {
-  return Cidr::parse(text).value();
-}
 
 AddResult dual_stack() {
   AddResult result;

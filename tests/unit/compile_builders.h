@@ -6,16 +6,11 @@
 
 #include "control/compile/images.h"
 #include "maps/abi/service.h"
+#include "tests/support/addresses.h"
 
 // Short words for cluster objects, so that a test reads as the case it is about.
 namespace bpfnet::compile::test {
 
-inline Address ip(std::string_view text) {
-  return Address::parse(text).value();
-}
-inline Cidr cidr(std::string_view text) {
-  return Cidr::parse(text).value();
-}
 inline model::ObjectName name(std::string ns, std::string object) {
   return {std::move(ns), std::move(object)};
 }

@@ -12,7 +12,6 @@
 namespace bpfnet::compile {
 namespace {
 
-using test::ip;
 using test::name;
 
 /// On this node: shop/web (10.0.1.1, http=8080), shop/db (10.0.1.2), ops/probe (10.0.1.3), endpoints 1 to 3,

@@ -16,7 +16,6 @@ using model::Protocol;
 using test::any_local;
 using test::at;
 using test::backend;
-using test::ip;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -147,7 +146,7 @@ TEST_F(HostPorts, ANodePortGoesBeforeAHostPort) {
 
 TEST_F(HostPorts, NodePortAddressesDoNotRestrictHostPorts) {
   node.addresses = {ip("192.0.2.1"), ip("10.1.0.1")};
-  node.node_port_addresses = {test::cidr("192.0.2.0/24")};
+  node.node_port_addresses = {cidr("192.0.2.0/24")};
   pod("a", {ip("10.0.0.1")}, {{8080, 80, Protocol::kTcp, {}}});
   const auto image = services();
   EXPECT_TRUE(image.frontends.contains(any_local(8080)));

@@ -13,8 +13,6 @@ namespace {
 using test::any_local;
 using test::at;
 using test::backend;
-using test::cidr;
-using test::ip;
 using testing::ElementsAre;
 using testing::IsEmpty;
 

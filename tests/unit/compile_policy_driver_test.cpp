@@ -16,7 +16,6 @@ namespace {
 
 using bpfnet::test::ClusterGenerator;
 using bpfnet::test::RandomCluster;
-using test::ip;
 using test::name;
 using testing::ElementsAre;
 using testing::IsEmpty;

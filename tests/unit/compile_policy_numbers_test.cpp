@@ -10,7 +10,6 @@
 namespace bpfnet::compile {
 namespace {
 
-using test::ip;
 using test::name;
 
 class Numbers : public testing::Test, public test::Cluster {
@@ -134,9 +133,8 @@ TEST_F(NodeNumbers, AnIndexIsGivenAgainOnlyAfterAllOthers) {
 // Pods' addresses and ranges say which node they are on; this node's say nothing.
 TEST_F(Numbers, AddressesOfOtherNodesAndTheirPodsCarryTheNodesIndex) {
   state.nodes["here"] = {
-      .name = "here", .internal_ips = {ip("192.0.2.1")}, .pod_cidrs = {test::cidr("10.0.0.0/24")}};
-  state.nodes["b"] = {
-      .name = "b", .internal_ips = {ip("192.0.2.2")}, .pod_cidrs = {test::cidr("10.0.1.0/24")}};
+      .name = "here", .internal_ips = {ip("192.0.2.1")}, .pod_cidrs = {cidr("10.0.0.0/24")}};
+  state.nodes["b"] = {.name = "b", .internal_ips = {ip("192.0.2.2")}, .pod_cidrs = {cidr("10.0.1.0/24")}};
   node.addresses = {ip("192.0.2.1")};
   add_pod("away", "x");
   state.pods[name("default", "away")].node_name = "b";
@@ -146,8 +144,8 @@ TEST_F(Numbers, AddressesOfOtherNodesAndTheirPodsCarryTheNodesIndex) {
   EXPECT_EQ(image.addresses.at({0, ip("192.0.2.1")}).node, 0);
   EXPECT_EQ(image.addresses.at({0, ip("10.0.0.2")}).node, 1) << "what the Pod says counts before its address";
   EXPECT_EQ(image.addresses.at({0, ip("10.0.0.1")}).node, 0);
-  EXPECT_EQ(image.cidrs.at({0, test::cidr("10.0.1.0/24")}).node, 1);
-  EXPECT_EQ(image.cidrs.at({0, test::cidr("10.0.0.0/24")}).node, 0);
+  EXPECT_EQ(image.cidrs.at({0, cidr("10.0.1.0/24")}).node, 1);
+  EXPECT_EQ(image.cidrs.at({0, cidr("10.0.0.0/24")}).node, 0);
 }
 
 TEST_F(Numbers, APodOfANodeThatCameLaterIsFoundOnIt) {

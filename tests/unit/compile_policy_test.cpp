@@ -15,8 +15,6 @@ namespace {
 
 using model::Protocol;
 using model::SelectorOperator;
-using test::cidr;
-using test::ip;
 using test::name;
 using testing::ElementsAre;
 using testing::HasSubstr;

@@ -25,7 +25,7 @@ TEST(ServiceCompiler, AChangeReportsTheFrontendsItChanged) {
   const auto update = [&](const ServiceChanges& changes) {
     return compiler.update(cluster.state, cluster.node, cluster.endpoints, changes);
   };
-  const FrontendAddress mark{test::ip("10.96.0.1")};  // S32
+  const FrontendAddress mark{ip("10.96.0.1")};  // S32
   EXPECT_THAT(update({.everything = true}), ElementsAre(mark, at("10.96.0.1", 80)));
   EXPECT_THAT(update({.everything = true}), IsEmpty());
 
@@ -81,7 +81,7 @@ void change_node_at_random(test::Cluster& cluster, std::mt19937& random, Service
       return;
     case 2:
       cluster.node.node_port_addresses.clear();
-      if (pick(2)) cluster.node.node_port_addresses = {test::cidr("192.0.2.1/32")};
+      if (pick(2)) cluster.node.node_port_addresses = {cidr("192.0.2.1/32")};
       return;
     default:
       cluster.endpoints[0].host_ports = {
@@ -142,7 +142,7 @@ TEST(ServiceCompiler, AnyRowOfUpdatesEndsWhereACompileOfEverythingDoes) {
   std::mt19937 random(1);
   test::Cluster cluster;
   cluster.endpoints = {
-      {1, test::name("default", "a"), {test::ip("10.0.0.1")}, 0, {{1, 80, model::Protocol::kTcp, {}}}}};
+      {1, test::name("default", "a"), {ip("10.0.0.1")}, 0, {{1, 80, model::Protocol::kTcp, {}}}}};
   ServiceCompiler compiler;
   compiler.update(cluster.state, cluster.node, cluster.endpoints, {.everything = true});
   for (int i = 0; i < 2000; ++i) {

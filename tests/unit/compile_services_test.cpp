@@ -18,7 +18,6 @@ using test::at;
 using test::backend;
 using test::draining;
 using test::endpoint;
-using test::ip;
 using test::not_ready;
 using testing::ElementsAre;
 using testing::HasSubstr;

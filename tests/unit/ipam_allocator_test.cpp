@@ -5,6 +5,7 @@
 #include <set>
 
 #include "control/ipam/allocator.h"
+#include "tests/support/addresses.h"
 
 namespace bpfnet::ipam {
 namespace {
@@ -12,13 +13,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Kind = AllocationError::Kind;
-
-Address ip(const char* text) {
-  return Address::parse(text).value();
-}
-Cidr cidr(const char* text) {
-  return Cidr::parse(text).value();
-}
 
 class AllocatorTest : public ::testing::Test {
  protected:

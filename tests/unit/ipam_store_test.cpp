@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "control/ipam/store.h"
+#include "tests/support/addresses.h"
 
 namespace bpfnet::ipam {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-Address ip(const char* text) {
-  return Address::parse(text).value();
-}
 
 EndpointRecord record(const std::string& container) {
   EndpointRecord endpoint;

@@ -15,15 +15,15 @@ std::string refusal(std::string_view text, bool skip_unknown = false) {
   return input ? "" : input.error().message;
 }
 
-constexpr const char* kService =
+constexpr const char* kServiceText =
     "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96.0.1, ports: [{port: "
     "80}]}\n";
 
 TEST(Input, GivesWhatIsGood) {
-  const auto input = read_input_text(kService, "a.yaml", false);
+  const auto input = read_input_text(kServiceText, "a.yaml", false);
   ASSERT_TRUE(input) << input.error().message;
   ASSERT_EQ(input->manifests.size(), 1U);
-  EXPECT_EQ(input->manifests[0].text, kService);
+  EXPECT_EQ(input->manifests[0].text, kServiceText);
 }
 
 TEST(Input, NamesEveryMistakeAtOnceByFileLineAndField) {
@@ -48,13 +48,13 @@ TEST(Input, ASyntaxErrorIsOne) {
 }
 
 TEST(Input, AnObjectThatStandsTwiceIsRefusedWithBothPlaces) {
-  EXPECT_THAT(refusal(std::string(kService) + "---\n" + kService),
+  EXPECT_THAT(refusal(std::string(kServiceText) + "---\n" + kServiceText),
               HasSubstr("a.yaml:6: Service default/web: stands at a.yaml:1 already"));
 }
 
 TEST(Input, KindsThatAreNotReadAreRefusedUnlessTheyAreToBeSkipped) {
   const std::string text =
-      std::string("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n") + kService;
+      std::string("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n") + kServiceText;
   EXPECT_THAT(refusal(text), HasSubstr("a.yaml:1: kind Deployment: bpfnet does not read it"));
   const auto input = read_input_text(text, "a.yaml", true);
   ASSERT_TRUE(input);

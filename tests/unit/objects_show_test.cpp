@@ -11,16 +11,16 @@ Stored stored(std::string_view yaml) {
   return {*manifest.key, manifest.json, manifest.text, "a.yaml:1"};
 }
 
-constexpr const char* kService =
+constexpr const char* kShownService =
     "kind: Service  # said\nmetadata: {name: web, namespace: shop}\nspec:\n  type: NodePort\n  clusterIPs: "
     "[10.96.0.1, fd00::1]\n"
     "  ports: [{port: 80, nodePort: 30080}, {port: 53, protocol: UDP}]\n";
 
 TEST(Show, TablesAreThoseOfKubectl) {
-  EXPECT_EQ(show({stored(kService)}, {.form = Form::kTable}),
+  EXPECT_EQ(show({stored(kShownService)}, {.form = Form::kTable}),
             "NAME  TYPE      CLUSTER-IP         EXTERNAL-IP  PORT(S)\n"
             "web   NodePort  10.96.0.1,fd00::1  <none>       80:30080/TCP,53/UDP\n");
-  EXPECT_EQ(show({stored(kService)}, {.form = Form::kWide, .namespaces = true}),
+  EXPECT_EQ(show({stored(kShownService)}, {.form = Form::kWide, .namespaces = true}),
             "NAMESPACE  NAME  TYPE      CLUSTER-IP         EXTERNAL-IP  PORT(S)              DEFINED-AT\n"
             "shop       web   NodePort  10.96.0.1,fd00::1  <none>       80:30080/TCP,53/UDP  a.yaml:1\n");
 }
@@ -42,15 +42,16 @@ TEST(Show, KindsStandInTablesOfTheirOwn) {
 }
 
 TEST(Show, YamlIsTheTextAsItIsWritten) {
-  EXPECT_EQ(show({stored(kService)}, {.form = Form::kYaml}), kService);
-  EXPECT_EQ(show({stored(kService), stored(kService)}, {.form = Form::kYaml}),
-            std::string(kService) + "---\n" + kService);
+  EXPECT_EQ(show({stored(kShownService)}, {.form = Form::kYaml}), kShownService);
+  EXPECT_EQ(show({stored(kShownService), stored(kShownService)}, {.form = Form::kYaml}),
+            std::string(kShownService) + "---\n" + kShownService);
 }
 
 TEST(Show, JsonIsOneObjectOrAList) {
-  const auto one = nlohmann::json::parse(show({stored(kService)}, {.form = Form::kJson, .single = true}));
+  const auto one =
+      nlohmann::json::parse(show({stored(kShownService)}, {.form = Form::kJson, .single = true}));
   EXPECT_EQ(one["spec"]["ports"][1]["protocol"], "UDP");
-  const auto list = nlohmann::json::parse(show({stored(kService)}, {.form = Form::kJson}));
+  const auto list = nlohmann::json::parse(show({stored(kShownService)}, {.form = Form::kJson}));
   EXPECT_EQ(list["kind"], "List");
   EXPECT_EQ(list["items"].size(), 1U);
 }

@@ -9,6 +9,7 @@
 #include "maps/abi/policy.h"
 #include "maps/abi/reasons.h"
 #include "maps/convert.h"
+#include "tests/support/addresses.h"
 #include "tests/unit/observe_maps.h"
 
 namespace bpfnet::observe {
@@ -20,10 +21,6 @@ using testing::HasSubstr;
 constexpr uint32_t kWeb = 256;
 constexpr uint32_t kClient = 257;
 constexpr uint32_t kSet = 16;
-
-Address ip(std::string_view text) {
-  return Address::parse(text).value();
-}
 
 /// default/web (endpoint 1, 10.0.1.1) lets TCP 8080 in from app=client by rule 5 and denies it UDP by rule 6;
 /// default/client (endpoint 2, 10.0.1.2) and a pod elsewhere (10.0.2.1) are such. The service 10.96.0.1:80

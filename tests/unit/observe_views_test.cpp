@@ -8,16 +8,13 @@
 #include "control/observe/views.h"
 #include "maps/abi/policy.h"
 #include "maps/convert.h"
+#include "tests/support/addresses.h"
 #include "tests/unit/observe_maps.h"
 
 namespace bpfnet::observe {
 namespace {
 
 using testing::HasSubstr;
-
-Address ip(std::string_view text) {
-  return Address::parse(text).value();
-}
 
 /// A pod (endpoint 1, 10.0.1.1) that talks to service 7 at 10.96.0.1:80 over backend 10.0.2.1:8080, and an
 /// echo to the outside, masqueraded.

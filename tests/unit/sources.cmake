@@ -5,3 +5,5 @@ bpfnet_test(sources_test
   LABELS unit)
 target_compile_definitions(sources_test PRIVATE
   BPFNET_MANIFEST_CORPUS="${PROJECT_SOURCE_DIR}/tests/fuzz/manifest_corpus")
+bpfnet_alone(sources_cluster_policy_test.cpp sources_last_good_test.cpp sources_conflicts_test.cpp sources_catalog_test.cpp
+  sources_watch_test.cpp)

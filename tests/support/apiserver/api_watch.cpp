@@ -27,9 +27,9 @@ std::string bookmark(const Resource& resource, uint64_t version, bool initial_en
 
 /// A deleted object carries the version of its deletion.
 std::string deleted(const StoredObject& object, uint64_t version) {
-  nlohmann::json json = nlohmann::json::parse(object.with_kind());
-  json["metadata"]["resourceVersion"] = std::to_string(version);
-  return frame("DELETED", json.dump());
+  nlohmann::json last = nlohmann::json::parse(object.with_kind());
+  last["metadata"]["resourceVersion"] = std::to_string(version);
+  return frame("DELETED", last.dump());
 }
 
 bool send_cut(HttpConnection& connection, std::string_view bytes, size_t size) {

@@ -23,11 +23,12 @@
 namespace bpfnet::test {
 namespace {
 
-struct Bio {
-  explicit Bio(const std::string& text) : it(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))) {}
-  ~Bio() { BIO_free(it); }
-  Bio(const Bio&) = delete;
-  Bio& operator=(const Bio&) = delete;
+struct TextBio {
+  explicit TextBio(const std::string& text)
+      : it(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))) {}
+  ~TextBio() { BIO_free(it); }
+  TextBio(const TextBio&) = delete;
+  TextBio& operator=(const TextBio&) = delete;
   BIO* it;
 };
 
@@ -39,8 +40,8 @@ struct Bio {
 
 struct HttpServer::TlsContext {
   explicit TlsContext(const Tls& tls) : it(SSL_CTX_new(TLS_server_method())) {
-    const Bio certificate(tls.own.certificate);
-    const Bio key(tls.own.key);
+    const TextBio certificate(tls.own.certificate);
+    const TextBio key(tls.own.key);
     X509* own = PEM_read_bio_X509(certificate.it, nullptr, nullptr, nullptr);
     EVP_PKEY* own_key = PEM_read_bio_PrivateKey(key.it, nullptr, nullptr, nullptr);
     if (SSL_CTX_use_certificate(it, own) != 1 || SSL_CTX_use_PrivateKey(it, own_key) != 1)
@@ -48,7 +49,7 @@ struct HttpServer::TlsContext {
     X509_free(own);
     EVP_PKEY_free(own_key);
     if (tls.clients.empty()) return;
-    const Bio clients(tls.clients);
+    const TextBio clients(tls.clients);
     X509* authority = PEM_read_bio_X509(clients.it, nullptr, nullptr, nullptr);
     X509_STORE_add_cert(SSL_CTX_get_cert_store(it), authority);
     X509_free(authority);

@@ -9,8 +9,6 @@ namespace {
 
 using model::Protocol;
 
-const std::vector<Protocol> kProtocols = {Protocol::kTcp, Protocol::kUdp, Protocol::kSctp};
-
 Address ipv4(size_t third, size_t fourth) {
   return Address::from_ipv4({10, 0, static_cast<uint8_t>(third), static_cast<uint8_t>(fourth)});
 }

@@ -9,8 +9,6 @@ using model::PolicyPeer;
 using model::PolicyPort;
 using model::Protocol;
 
-const std::vector<Protocol> kProtocols = {Protocol::kTcp, Protocol::kUdp, Protocol::kSctp};
-
 }  // namespace
 
 model::Labels PolicyGenerator::labels() {

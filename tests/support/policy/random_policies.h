@@ -19,6 +19,9 @@ struct Vocabulary {
   std::vector<Address> addresses;  ///< CIDRs are drawn around these; none: no CIDRs
 };
 
+inline const std::vector<model::Protocol> kProtocols = {model::Protocol::kTcp, model::Protocol::kUdp,
+                                                        model::Protocol::kSctp};
+
 /// Good policies, the same for the same seed on every machine.
 class PolicyGenerator {
  public:
