@@ -13,7 +13,8 @@ int sock_connect4(struct bpf_sock_addr *ctx)
 
 	if (sock_is_tcp(ctx) && sock_call_begin(ctx, &call)) {
 		sock_read4(ctx, &call.to.daddr);
-		call.bound = ctx->sk->src_port || ctx->sk->src_ip4;
+		addr_from_v4(&call.source, ctx->sk->src_ip4);
+		call.bound = ctx->sk->src_port || !addr_is_unspecified(&call.source);
 		sock_connect(ctx, &call, sock_write4);
 	}
 	return SOCK_PROCEED;
@@ -26,8 +27,11 @@ int sock_connect6(struct bpf_sock_addr *ctx)
 
 	if (sock_is_tcp(ctx) && sock_call_begin(ctx, &call)) {
 		sock_read6(ctx, &call.to.daddr);
-		call.bound = ctx->sk->src_port || ctx->sk->src_ip6[0] || ctx->sk->src_ip6[1] ||
-			     ctx->sk->src_ip6[2] || ctx->sk->src_ip6[3];
+		call.source.w[0] = ctx->sk->src_ip6[0];
+		call.source.w[1] = ctx->sk->src_ip6[1];
+		call.source.w[2] = ctx->sk->src_ip6[2];
+		call.source.w[3] = ctx->sk->src_ip6[3];
+		call.bound = ctx->sk->src_port || !addr_is_unspecified(&call.source);
 		sock_connect(ctx, &call, sock_write6);
 	}
 	return SOCK_PROCEED;
@@ -40,7 +44,8 @@ int sock_sendmsg4(struct bpf_sock_addr *ctx)
 
 	if (sock_call_begin(ctx, &call)) {
 		sock_read4(ctx, &call.to.daddr);
-		call.bound = call.host && ctx->msg_src_ip4;
+		addr_from_v4(&call.source, ctx->msg_src_ip4);
+		call.bound = call.host && !addr_is_unspecified(&call.source);
 		sock_sendmsg(ctx, &call, sock_write4);
 	}
 	return SOCK_PROCEED;
@@ -53,8 +58,11 @@ int sock_sendmsg6(struct bpf_sock_addr *ctx)
 
 	if (sock_call_begin(ctx, &call)) {
 		sock_read6(ctx, &call.to.daddr);
-		call.bound = call.host && (ctx->msg_src_ip6[0] || ctx->msg_src_ip6[1] ||
-					   ctx->msg_src_ip6[2] || ctx->msg_src_ip6[3]);
+		call.source.w[0] = ctx->msg_src_ip6[0];
+		call.source.w[1] = ctx->msg_src_ip6[1];
+		call.source.w[2] = ctx->msg_src_ip6[2];
+		call.source.w[3] = ctx->msg_src_ip6[3];
+		call.bound = call.host && !addr_is_unspecified(&call.source);
 		sock_sendmsg(ctx, &call, sock_write6);
 	}
 	return SOCK_PROCEED;

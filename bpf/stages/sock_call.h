@@ -24,6 +24,7 @@ enum { SOCK_CONNECTED = 1 }; /* bpf_sock.state of a connected socket, TCP_ESTABL
 
 struct sock_call {
 	struct flow_key to;   /* sock_call_begin: what the application names; the source's fields stay zero */
+	struct addr source;   /* the hook: what the socket is bound to, else zero or 0.0.0.0 */
 	struct addr backend;  /* sock_backend */
 	__u32 backend_id;     /* sock_backend */
 	__u32 generation;     /* sock_backend */

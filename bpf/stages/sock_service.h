@@ -23,6 +23,16 @@ static __always_inline bool sock_is_node_address(const struct addr *addr)
 	return interface && (addr_equal(addr, &interface->ip4) || addr_equal(addr, &interface->ip6));
 }
 
+/* Who chose a source, a device or a route of its own keeps it; one port may reach a service and its backend at
+ * once, which only the packet path can tell apart. But towards loopback that path has packets from loopback
+ * alone: where kubelet's firewall is, those from the node's address are dropped before our hook. */
+static __always_inline bool sock_keeps_its_own(struct bpf_sock_addr *ctx, const struct sock_call *call)
+{
+	if (ctx->sk->bound_dev_if || ctx->sk->mark)
+		return true;
+	return call->bound && !(addr_is_loopback(&call->to.daddr) && sock_is_node_address(&call->source));
+}
+
 /* A pod that is a backend itself: by the packet path its draw may be itself, seen from the node's address
  * (S27). Taking only the other draws here would make it a rare backend of its own. Verified on its own: inlined,
  * the loop is walked again for each way that leads to it, and a start waits seconds for that. */
@@ -133,9 +143,7 @@ static __always_inline __u32 sock_backend(struct bpf_sock_addr *ctx, struct sock
 	outcome = sock_frontend_check(&frontend);
 	if (outcome != SOCKET_CONNECT)
 		return outcome;
-	/* Who chose a source, a device or a route of its own keeps it; one port may reach a service and its
-	 * backend at once, which only the packet path can tell apart. */
-	if (call->bound || ctx->sk->bound_dev_if || ctx->sk->mark)
+	if (sock_keeps_its_own(ctx, call))
 		return SOCKET_LEFT_BOUND;
 	/* By another address of the node a host's process would be seen from that one. */
 	if (call->host && !loopback && flags & ADDRESS_LOCAL_NODE && !sock_is_node_address(&call->to.daddr))

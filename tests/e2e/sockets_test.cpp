@@ -49,6 +49,48 @@ TEST_P(Sockets, TcpOfTheHost) {
   }
 }
 
+/// As kubelet makes it: what goes to loopback from another address is dropped before our hook.
+class KubeletFirewall {
+ public:
+  explicit KubeletFirewall(const Netns& netns) : netns_(netns) {
+    check_run({.argv = {"nft", "-f", "-"},
+               .input = "table inet kube-firewall { chain output { type filter hook output priority 0;\n"
+                        "ip daddr 127.0.0.0/8 ip saddr != 127.0.0.0/8 drop\n"
+                        "ip6 daddr ::1 ip6 saddr != ::1 drop\n}\n}\n",
+               .netns = netns.fd()});
+  }
+  ~KubeletFirewall() {
+    run({.argv = {"nft", "delete", "table", "inet", "kube-firewall"}, .netns = netns_.fd()});
+  }
+  KubeletFirewall(const KubeletFirewall&) = delete;
+  KubeletFirewall& operator=(const KubeletFirewall&) = delete;
+
+ private:
+  const Netns& netns_;
+};
+
+// S34
+TEST_P(Sockets, LoopbackIsTranslatedForWhoIsBoundToTheNodesAddress) {
+  const KubeletFirewall firewall(node_a().netns());
+  const HostPort to{loopback(), 30081};
+  const Address node = node_a().ip(family());
+  auto client = TcpClient::connect(node_a().netns(), to, {.source = node});
+  ASSERT_TRUE(worked(client));
+  EXPECT_EQ(client->seen().server, "web-a");
+  EXPECT_EQ(client->seen().peer, (HostPort{node, client->local().port}));
+  EXPECT_EQ(peer_of(client->fd()), to);
+  EXPECT_TRUE(worked(client->echo("bound")));
+
+  auto datagrams = UdpClient::open(node_a().netns(), to, {.source = node, .connect = false});
+  ASSERT_TRUE(worked(datagrams));
+  EXPECT_TRUE(answered(datagrams->request("bound"), "web-a", node));
+
+  // Bound to loopback it comes through the firewall, and the packet path has it.
+  const uint64_t before = calls(node_a(), "left-bound");
+  EXPECT_TRUE(answered(ask(node_a().netns(), "tcp", to, {.source = loopback()}), "web-a", node));
+  EXPECT_EQ(calls(node_a(), "left-bound"), before + 1);
+}
+
 // An IPv6 socket names IPv4 services as ::ffff:a.b.c.d.
 TEST_P(Sockets, TcpOfAnIpv6Socket) {
   for (const Netns* from : {&pod("client-a").netns(), &node_a().netns()}) {
