@@ -30,7 +30,9 @@ static __always_inline bool sock_keeps_its_own(struct bpf_sock_addr *ctx, const 
 {
 	if (ctx->sk->bound_dev_if || ctx->sk->mark)
 		return true;
-	return call->bound && !(addr_is_loopback(&call->to.daddr) && sock_is_node_address(&call->source));
+	if (!call->bound || addr_is_unspecified(&call->source))
+		return call->bound;
+	return !addr_is_loopback(&call->to.daddr) || !sock_is_node_address(&call->source);
 }
 
 /* A pod that is a backend itself: by the packet path its draw may be itself, seen from the node's address
@@ -97,7 +99,9 @@ static __always_inline enum socket_outcome sock_flow_check(struct bpf_sock_addr 
 
 	if (!interface || !endpoint)
 		return SOCKET_CONNECT;
-	if (addr_is_loopback(&tuple.daddr))
+	if (call->bound)
+		tuple.saddr = call->source;
+	else if (addr_is_loopback(&tuple.daddr))
 		tuple.saddr = tuple.daddr;
 	else if (call->host)
 		tuple.saddr = v4 ? interface->ip4 : interface->ip6;

@@ -89,6 +89,9 @@ TEST_P(Sockets, LoopbackIsTranslatedForWhoIsBoundToTheNodesAddress) {
   const uint64_t before = calls(node_a(), "left-bound");
   EXPECT_TRUE(answered(ask(node_a().netns(), "tcp", to, {.source = loopback()}), "web-a", node));
   EXPECT_EQ(calls(node_a(), "left-bound"), before + 1);
+  // So it is with a port alone.
+  EXPECT_TRUE(answered(ask(node_a().netns(), "tcp", to, {.source_port = 42042}), "web-a", node));
+  EXPECT_EQ(calls(node_a(), "left-bound"), before + 2);
 }
 
 // An IPv6 socket names IPv4 services as ::ffff:a.b.c.d.
