@@ -20,7 +20,9 @@ static __always_inline bool sock_is_node_address(const struct addr *addr)
 	__u32 ifindex = config.host_ifindex;
 	struct interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
 
-	return interface && (addr_equal(addr, &interface->ip4) || addr_equal(addr, &interface->ip6));
+	if (!interface || addr_is_unspecified(addr)) /* so stands a family that the node has no address of */
+		return false;
+	return addr_equal(addr, &interface->ip4) || addr_equal(addr, &interface->ip6);
 }
 
 /* Who chose a source, a device or a route of its own keeps it; one port may reach a service and its backend at
@@ -30,9 +32,7 @@ static __always_inline bool sock_keeps_its_own(struct bpf_sock_addr *ctx, const 
 {
 	if (ctx->sk->bound_dev_if || ctx->sk->mark)
 		return true;
-	if (!call->bound || addr_is_unspecified(&call->source))
-		return call->bound;
-	return !addr_is_loopback(&call->to.daddr) || !sock_is_node_address(&call->source);
+	return call->bound && !(addr_is_loopback(&call->to.daddr) && sock_is_node_address(&call->source));
 }
 
 /* A pod that is a backend itself: by the packet path its draw may be itself, seen from the node's address
