@@ -27,7 +27,7 @@ endfunction()
 # bpfnet_test_options(TARGET): tests are compiled often and run once. With less optimization GCC takes values for
 # uninitialized that are not.
 function(bpfnet_test_options name)
-  target_compile_options(${name} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1> $<$<CONFIG:RelWithDebInfo>:-Wno-maybe-uninitialized>)
+  target_compile_options(${name} PRIVATE "$<$<CONFIG:RelWithDebInfo>:-O1;-Wno-maybe-uninitialized>")
 endfunction()
 
 # bpfnet_library(NAME SOURCES a.cpp ... DEPS bpfnet_base ... [PRIVATE_DEPS PkgConfig::X ...])

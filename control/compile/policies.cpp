@@ -236,10 +236,7 @@ const PolicyCompiler::NamespaceLabels& PolicyCompiler::namespace_labels(const Cl
                                                                         const std::string& ns) {
   const auto [known, is_new] = namespaces_.try_emplace(ns);
   if (is_new) {
-    // One without an object has the name label alone (P9).
-    const auto found = state.namespaces.find(ns);
-    known->second.labels = found != state.namespaces.end() ? found->second.labels
-                                                           : model::Labels{{model::kNamespaceNameLabel, ns}};
+    known->second.labels = labels_of_namespace(state, ns);
     known->second.text = to_text(known->second.labels);
   }
   return known->second;
@@ -322,7 +319,7 @@ void PolicyCompiler::place_cidrs(Update& update) {
   std::map<Cidr, const std::set<std::string>*> node_classes;
   for (const auto& [address, classes] : node_classes_) {
     if (occupants_.of_node({0, address})) continue;
-    node_classes[Cidr(address, address.is_ipv4() ? 32 : 128)] = &classes;
+    node_classes[Cidr(address, address.bits())] = &classes;
   }
   for (const auto& [cidr, classes] : node_classes) all.insert(cidr);
   for (const Family family : {Family::kIpv4, Family::kIpv6})

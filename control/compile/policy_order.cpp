@@ -23,10 +23,7 @@ PolicyOrder::PolicyOrder(const model::ClusterState& state) : state_(state) {
 const PolicyOrder::ClusterPolicies& PolicyOrder::about(const std::string& ns) {
   const auto [known, is_new] = by_namespace_.try_emplace(ns);
   if (is_new) {
-    const auto found = state_.namespaces.find(ns);
-    const model::Labels labels = found == state_.namespaces.end()
-                                     ? model::Labels{{model::kNamespaceNameLabel, ns}}
-                                     : found->second.labels;
+    const model::Labels labels = labels_of_namespace(state_, ns);
     std::ranges::copy_if(cluster_policies_, std::back_inserter(known->second),
                          [&](const auto* policy) { return policy->subject.namespaces->matches(labels); });
   }

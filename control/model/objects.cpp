@@ -72,4 +72,9 @@ bool Selector::matches(const Labels& labels) const {
                              [&](const SelectorRequirement& each) { return holds(each, labels); });
 }
 
+Labels labels_of_namespace(const ClusterState& state, const std::string& name) {
+  const auto found = state.namespaces.find(name);
+  return found != state.namespaces.end() ? found->second.labels : Labels{{kNamespaceNameLabel, name}};
+}
+
 }  // namespace bpfnet::model

@@ -254,6 +254,9 @@ struct ClusterState {
   std::map<std::string, ServiceCidr> service_cidrs;
 };
 
+/// One that the state does not have has its name by label all the same (P9).
+Labels labels_of_namespace(const ClusterState& state, const std::string& name);
+
 }  // namespace bpfnet::model
 
 template <>

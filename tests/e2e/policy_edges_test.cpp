@@ -28,7 +28,7 @@ class PolicyEdges : public TwoNodes {
   }
   /// `{ipBlock: {cidr: ADDRESS/full length}}`
   static std::string block(const Address& address) {
-    return fmt::format("{{ipBlock: {{cidr: \"{}/{}\"}}}}", address.to_string(), address.is_ipv4() ? 32 : 128);
+    return fmt::format("{{ipBlock: {{cidr: \"{}/{}\"}}}}", address.to_string(), address.bits());
   }
 };
 

@@ -81,7 +81,7 @@ class Sender {
   Fd fd_;
 };
 
-/// AllowedTraffic that a policy of any form allows: streams, and connections that begin anew all the time.
+/// Traffic that a policy of any form allows: streams, and connections that begin anew all the time.
 class AllowedTraffic {
  public:
   AllowedTraffic(const Netns& from, const HostPort& to) {

@@ -13,7 +13,7 @@ class SourceRanges : public ThreeNodes, public testing::WithParamInterface<Famil
  protected:
   static Family family() { return GetParam(); }
   static std::string only(const Address& address) {
-    return fmt::format("{}/{}", address.to_string(), address.is_ipv4() ? 32 : 128);
+    return fmt::format("{}/{}", address.to_string(), address.bits());
   }
   static void apply(std::vector<std::string> ranges) {
     ServiceManifest service = open_service("ranges", kSourceRangesNumber, {backend("web-a")});

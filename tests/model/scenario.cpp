@@ -75,13 +75,13 @@ Scenario::Scenario(test::Node& node, Family family, uint64_t seed)
   state.own_addresses = {who_.node1};
   state.other_nodes = {who_.node2};
   for (const char* range : {"10.1.0.0/16", "10.2.0.0/16", "fd00:1::/64", "fd00:2::/64"}) {
-    state.cluster.push_back(test::cidr(range));
+    state.cluster.push_back(cidr(range));
   }
-  for (const char* range : {"10.96.0.0/12", "fd00:10:96::/112"}) state.services.push_back(test::cidr(range));
+  for (const char* range : {"10.96.0.0/12", "fd00:10:96::/112"}) state.services.push_back(cidr(range));
   state.overlay = node_.config().overlay_port != 0;
   state.node_of = {{who_.remote, node_.other()}, {who_.node2, node_.other()}};
   for (const char* range : {"10.2.0.0/16", "fd00:2::/64"})
-    state.node_prefixes.emplace_back(test::cidr(range), node_.other());
+    state.node_prefixes.emplace_back(cidr(range), node_.other());
   state.node_address = {{family, who_.node1}};
   state.first_port = node_.config().masquerade_port_first;
   state.last_port = node_.config().masquerade_port_last;
@@ -172,8 +172,8 @@ void Scenario::write_service(Service& service) {
   if (service.address == balancer() && chance(40)) {
     source_set = ++source_sets_;
     service.sources.emplace();
-    for (const auto& range : {test::cidr("198.51.100.0/24"), test::cidr("2001:db8:2::/64"),
-                              test::cidr("10.1.0.0/27"), test::cidr("fd00:1::/123")}) {
+    for (const auto& range :
+         {cidr("198.51.100.0/24"), cidr("2001:db8:2::/64"), cidr("10.1.0.0/27"), cidr("fd00:1::/123")}) {
       if (chance(50)) continue;
       service.sources->push_back(range);
       node_.add_source_range(source_set, range);

@@ -7,22 +7,13 @@
 #include <string_view>
 
 #include "base/address.h"
+#include "tests/support/addresses.h"
 
 /// Who takes part in packet tests: two nodes with pods, a segment between them, a gateway, the outside.
 /// Pods live in 10.0.0.0/8 and fd00::/8, nodes and outsiders in the documentation ranges.
 namespace bpfnet::test {
 
-/// An address literal; a test with a bad one stops.
-inline Address ip(std::string_view text) {
-  auto address = Address::parse(text);
-  if (!address) throw std::invalid_argument(address.error().message);
-  return *address;
-}
-inline Cidr cidr(std::string_view text) {
-  auto prefix = Cidr::parse(text);
-  if (!prefix) throw std::invalid_argument(prefix.error().message);
-  return *prefix;
-}
+/// A literal, as ip() and cidr() of tests/support/addresses.h.
 inline Mac mac(std::string_view text) {
   auto address = Mac::parse(text);
   if (!address) throw std::invalid_argument(address.error().message);

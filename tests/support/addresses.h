@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdexcept>
 #include <string_view>
 
 #include "base/address.h"
@@ -8,10 +9,14 @@
 namespace bpfnet {
 
 inline Address ip(std::string_view text) {
-  return Address::parse(text).value();
+  auto address = Address::parse(text);
+  if (!address) throw std::invalid_argument(address.error().message);
+  return *address;
 }
 inline Cidr cidr(std::string_view text) {
-  return Cidr::parse(text).value();
+  auto prefix = Cidr::parse(text);
+  if (!prefix) throw std::invalid_argument(prefix.error().message);
+  return *prefix;
 }
 
 }  // namespace bpfnet

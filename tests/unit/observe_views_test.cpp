@@ -193,7 +193,7 @@ TEST_F(Views, ServicesShowEachBackendOnce) {
 }
 
 TEST_F(Views, ServicesShowPublishedRangesAndWhoMayComeAndNoMarks) {
-  const auto any = Address::from_ipv4({0, 0, 0, 0});
+  const auto any = Address::unspecified(Family::kIpv4);
   ASSERT_TRUE(maps.frontend_ranges.put(
       maps::make_frontend_range_key(any, 8000, 13, IPPROTO_UDP, SCOPE_ANY_LOCAL, 0),
       frontend{.service = 9, .flags = FRONTEND_HOST_PORT | FRONTEND_PORT_RANGE, .range_first = 8000}));

@@ -24,7 +24,7 @@ constexpr uint16_t kSctpPorts = 8;
 constexpr uint64_t kConnections = 1U << 20U;
 
 /// What a datagram says; the server adds who it is.
-struct Round {
+struct ProbeDatagram {
   uint16_t round;
   uint16_t index;
   uint32_t by;
@@ -54,7 +54,7 @@ void accept_and_close(int listener) {
 
 void echo_datagrams(int fd, size_t party) {
   while (true) {
-    Round datagram{};
+    ProbeDatagram datagram{};
     sockaddr_storage peer{};
     socklen_t length = sizeof(peer);
     const ssize_t n =
@@ -187,7 +187,7 @@ void Prober::begin(std::span<const PartyProbe> probes) {
     const Party& party = *parties_[probe.from];
     const size_t family = Party::index(probe.to.address.family());
     if (probe.proto == IPPROTO_UDP) {
-      const Round datagram{round_, static_cast<uint16_t>(i), 0};
+      const ProbeDatagram datagram{round_, static_cast<uint16_t>(i), 0};
       sockaddr_storage name{};
       const socklen_t length = to_sockaddr(probe.to, name);
       (void)::sendto(party.datagrams[family][probe.lane].get(), &datagram, sizeof(datagram), 0,
@@ -245,7 +245,7 @@ void Prober::answer(size_t index, const HostPort& from, std::optional<size_t> by
 
 void Prober::read_datagrams(int fd) {
   while (true) {
-    Round datagram{};
+    ProbeDatagram datagram{};
     sockaddr_storage peer{};
     socklen_t length = sizeof(peer);
     const ssize_t n =

@@ -32,10 +32,6 @@ HostPort name_of(int fd) {
   return from_sockaddr(name);
 }
 
-void set_option(int fd, int level, int name, int value) {
-  ::setsockopt(fd, level, name, &value, sizeof(value));
-}
-
 /// A non-blocking socket of `type` in `netns`, bound as `options` say, not connected.
 Result<Fd> make_socket(const Netns& netns, const HostPort& to, int type, const SocketOptions& options) {
   const bool v4 = to.address.is_ipv4();
@@ -49,7 +45,7 @@ Result<Fd> make_socket(const Netns& netns, const HostPort& to, int type, const S
     set_option(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_UNICAST_HOPS, options.ttl);
   }
   if (options.source_port != 0 || options.source) {
-    const HostPort from{options.source.value_or(v4 ? Address::from_ipv4({}) : Address{}),
+    const HostPort from{options.source.value_or(Address::unspecified(to.address.family())),
                         options.source_port};
     sockaddr_storage name{};
     const socklen_t length = to_sockaddr(from, name);
@@ -154,6 +150,10 @@ Fd raw_icmp(const Netns& netns, Family family) {
 }
 
 }  // namespace
+
+void set_option(int fd, int level, int name, int value) {
+  ::setsockopt(fd, level, name, &value, sizeof(value));
+}
 
 std::string HostPort::to_string() const {
   return fmt::format(fmt::runtime(address.is_ipv4() ? "{}:{}" : "[{}]:{}"), address.to_string(), port);

@@ -28,6 +28,9 @@ struct Seen {
   HostPort peer;
 };
 
+/// setsockopt() of a number; one that the kernel refuses is left as it was.
+void set_option(int fd, int level, int name, int value);
+
 /// How a client socket is made.
 struct SocketOptions {
   uint16_t source_port = 0;       ///< 0: any

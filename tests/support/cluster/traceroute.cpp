@@ -14,10 +14,6 @@ namespace {
 constexpr int kMostHops = 8;
 constexpr milliseconds kPatience{4000};
 
-void set_hop_option(int fd, int level, int name, int value) {
-  ::setsockopt(fd, level, name, &value, sizeof(value));
-}
-
 /// Not blocking, with this hop limit, and with a queue of errors. For echo the kernel must allow ping
 /// sockets.
 Fd probe_socket(const Netns& netns, const std::string& protocol, bool v4, int hops) {
@@ -29,8 +25,8 @@ Fd probe_socket(const Netns& netns, const std::string& protocol, bool v4, int ho
   }
   Fd fd = netns.in(
       [&] { return Fd(::socket(v4 ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, number)); });
-  set_hop_option(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_UNICAST_HOPS, hops);
-  set_hop_option(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR, 1);
+  set_option(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_UNICAST_HOPS, hops);
+  set_option(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR, 1);
   return fd;
 }
 

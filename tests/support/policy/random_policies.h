@@ -19,6 +19,7 @@ struct Vocabulary {
   std::vector<Address> addresses;  ///< CIDRs are drawn around these; none: no CIDRs
 };
 
+/// Those that a policy can name.
 inline const std::vector<model::Protocol> kProtocols = {model::Protocol::kTcp, model::Protocol::kUdp,
                                                         model::Protocol::kSctp};
 
