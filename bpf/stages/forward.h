@@ -57,11 +57,18 @@ static __always_inline bool keeps_link(struct __sk_buff *ctx, const struct packe
 	       flow->out_ifindex == ctx->ifindex && addr_equal(&flow->peer.saddr, &pkt->key.daddr);
 }
 
+/* Led by an overlay that is no more: what it has cached of the way is that of a device that is gone. */
+static __always_inline bool flow_lost_overlay(const struct flow *flow)
+{
+	return !config.overlay_ifindex && flow->action == FLOW_TO_NODE;
+}
+
 /* Out by a next hop that is not cached, or not to be trusted without asking. */
 static __always_inline bool asks_next_hop(const struct packet *pkt, const struct flow *flow)
 {
-	return flow->action == FLOW_TO_NEXT_HOP && pkt->flags & PACKET_NO_NEIGHBOUR &&
-	       !(pkt->flags & PACKET_KEEP_LINK);
+	if (!(pkt->flags & PACKET_NO_NEIGHBOUR) || pkt->flags & PACKET_KEEP_LINK)
+		return false;
+	return flow->action == FLOW_TO_NEXT_HOP || flow_lost_overlay(flow);
 }
 
 static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet *pkt, struct flow *flow)
@@ -76,7 +83,7 @@ static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet
 		flow->last_seen = now;
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
 	}
-	if (mac_is_zero(&flow->dmac))
+	if (mac_is_zero(&flow->dmac) || flow_lost_overlay(flow))
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
 	if (asks_next_hop(pkt, flow))
 		RUN(next_hop_resolve(ctx, pkt));

@@ -1,5 +1,6 @@
 // from_pod: what a pod may send, and where it goes.
 #include <linux/pkt_cls.h>
+#include <netinet/in.h>
 
 #include "tests/support/fixture.h"
 
@@ -49,6 +50,29 @@ TEST_P(FromPod, SecondPacketGoesByTheCachedNextHop) {
   const Eth eth{.dst = Node::node_mac(2), .src = Node::node_mac(1)};
   EXPECT_THAT(run, Sends(VERDICT_TO_NEXT_HOP, eth / ip_to(who().remote, 63) / Udp{.dport = 9}));
   EXPECT_EQ(run.flow_delta, 0);
+}
+
+// An agent without the overlay takes over the flows of one with it, in the midst of a tick.
+TEST_P(FromPod, WhatAnOverlayLedIsRoutedWithTheNextPacket) {
+  const Packet packet = ip_to(who().remote) / Udp{.dport = 9};
+  const flow_key forward = key(who().client, packet.at<Udp>().sport, who().remote, 9, IPPROTO_UDP);
+  from_client(packet);
+  const flow routed = node().find_flow(forward).value();
+  flow led = routed;
+  led.action = FLOW_TO_NODE;
+  led.out_node = 2;
+  led.out_ifindex = node().ifindex("pod2");  // of the device that is gone, or of another by now
+  led.mtu = 700;
+  must(node().maps().flows.put(forward, led));
+  EXPECT_THAT(from_client(packet), LeavesBy(node().ifindex("uplink")));
+  const flow after = node().find_flow(forward).value();
+  EXPECT_EQ(after.action, FLOW_TO_NEXT_HOP);
+  EXPECT_EQ(after.out_node, 0);
+  EXPECT_EQ(after.out_ifindex, routed.out_ifindex);
+  EXPECT_EQ(after.mtu, routed.mtu);
+  const Eth eth{.dst = Node::node_mac(2), .src = Node::node_mac(1)};
+  EXPECT_THAT(from_client(packet),
+              Sends(VERDICT_TO_NEXT_HOP, eth / ip_to(who().remote, 63) / Udp{.dport = 9}));
 }
 
 TEST_P(FromPod, ReachesItsHostWithoutAHop) {
