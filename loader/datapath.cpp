@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <thread>
 
 #include "base/fd.h"
 #include "bpfnet.skel.h"
@@ -23,6 +25,9 @@
 
 namespace bpfnet::loader {
 namespace {
+
+constexpr int kTimerAttempts = 100;
+constexpr std::chrono::milliseconds kTimerPause{2};
 
 std::string layout_dir(const std::string& pin_dir) {
   return fmt::format("{}/v{}", pin_dir, static_cast<int>(ABI_LAYOUT_VERSION));
@@ -213,8 +218,14 @@ Status Datapath::State::start_timer() const {
   opts.data_in = packet;
   opts.data_size_in = sizeof(packet);
   opts.repeat = 1;
-  if (const int rc = bpf_prog_test_run_opts(program, &opts); rc != 0)
-    return fail_errno(rc, "program flow_timer_start: run");
+  // Linux 6.18 allocates a timer without waiting for the allocator's locks: what another processor holds just now is
+  // told as ENOMEM.
+  for (int attempt = 0; attempt < kTimerAttempts; attempt++) {
+    if (const int rc = bpf_prog_test_run_opts(program, &opts); rc != 0)
+      return fail_errno(rc, "program flow_timer_start: run");
+    if (static_cast<int>(opts.retval) != -ENOMEM) break;
+    std::this_thread::sleep_for(kTimerPause);
+  }
   if (opts.retval != 0)
     return fail_errno(static_cast<int>(opts.retval), "program flow_timer_start: the expiry did not start");
   return ok();
