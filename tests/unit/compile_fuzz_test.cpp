@@ -14,9 +14,9 @@
 namespace bpfnet::compile {
 namespace {
 
-using test::ClusterGenerator;
-using test::Decision;
-using test::RandomCluster;
+using bpfnet::test::ClusterGenerator;
+using bpfnet::test::Decision;
+using bpfnet::test::RandomCluster;
 
 constexpr uint64_t kSeed = 0x6270666e6574;
 constexpr int kQuestions = 200;  // for each cluster, in each direction
@@ -29,8 +29,8 @@ int rounds() {
 /// Every policy, to read a failure by.
 std::string explain(const RandomCluster& cluster) {
   std::string text;
-  for (const auto& [name, policy] : cluster.state.policies) text += test::manifest_of(policy) + "\n";
-  for (const auto& [name, policy] : cluster.state.cluster_policies) text += test::manifest_of(policy) + "\n";
+  for (const auto& [name, policy] : cluster.state.policies) text += bpfnet::test::manifest_of(policy) + "\n";
+  for (const auto& [name, policy] : cluster.state.cluster_policies) text += bpfnet::test::manifest_of(policy) + "\n";
   return text;
 }
 
@@ -60,7 +60,7 @@ void ask(ClusterGenerator& generator, const RandomCluster& cluster, const Policy
   const auto proto =
       generator.one_of(std::vector<uint8_t>{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_ICMP});
   for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
-    const Decision expected = test::specification_decides(cluster.state, cluster.node, cluster.endpoints,
+    const Decision expected = bpfnet::test::specification_decides(cluster.state, cluster.node, cluster.endpoints,
                                                           subject, direction, peer, proto, port);
     const PolicyVerdict got = image_decides(image, subject.index, direction, peer, proto, port);
     const auto question =
@@ -126,7 +126,7 @@ TEST(CompilePolicyFuzz, A11_OfAPodThatReachesItselfByAServiceClusterPoliciesDeci
         if (image.addresses.at({0, own}).endpoint != subject.index) continue;
         for (const uint16_t port : cluster.ports)
           for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
-            const Decision expected = test::specification_decides(asked.state, asked.node, asked.endpoints,
+            const Decision expected = bpfnet::test::specification_decides(asked.state, asked.node, asked.endpoints,
                                                                   subject, direction, own, IPPROTO_TCP, port);
             const PolicyVerdict got =
                 image_decides_itself(image, subject.index, direction, IPPROTO_TCP, port, own.family());

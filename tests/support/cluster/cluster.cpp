@@ -140,8 +140,9 @@ Cluster::Cluster(ClusterOptions options)
   }
   for (auto& node : nodes_) {
     node->write_manifest("00-cluster", cluster_objects());
-    node->start();
+    node->launch();
   }
+  for (auto& node : nodes_) node->await_ready();
 }
 
 std::string Cluster::cluster_objects() const {

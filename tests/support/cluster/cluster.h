@@ -124,6 +124,8 @@ class Node {
   void start(const std::vector<std::string>& more_args = {});
   /// Starts the agent and waits for nothing.
   void launch(const std::vector<std::string>& more_args = {});
+  /// What start() does after launch().
+  void await_ready();
   void kill_agent() { agent_.kill(); }
   /// SIGTERM; throws if the agent does not end.
   void stop_agent();

@@ -86,6 +86,10 @@ void Node::launch(const std::vector<std::string>& more_args) {
 
 void Node::start(const std::vector<std::string>& more_args) {
   launch(more_args);
+  await_ready();
+}
+
+void Node::await_ready() {
   const api::UnixClient client({.socket = socket(), .timeout = milliseconds(2000)});
   const bool ready = eventually(
       [&] {
