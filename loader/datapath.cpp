@@ -218,8 +218,8 @@ Status Datapath::State::start_timer() const {
   opts.data_in = packet;
   opts.data_size_in = sizeof(packet);
   opts.repeat = 1;
-  // Linux 6.18 allocates a timer without waiting for the allocator's locks: what another processor holds just now is
-  // told as ENOMEM.
+  // Linux 6.18 allocates a timer without waiting for the allocator's locks: what another processor holds just
+  // now is told as ENOMEM.
   for (int attempt = 0; attempt < kTimerAttempts; attempt++) {
     if (const int rc = bpf_prog_test_run_opts(program, &opts); rc != 0)
       return fail_errno(rc, "program flow_timer_start: run");

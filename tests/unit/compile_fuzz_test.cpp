@@ -30,7 +30,8 @@ int rounds() {
 std::string explain(const RandomCluster& cluster) {
   std::string text;
   for (const auto& [name, policy] : cluster.state.policies) text += bpfnet::test::manifest_of(policy) + "\n";
-  for (const auto& [name, policy] : cluster.state.cluster_policies) text += bpfnet::test::manifest_of(policy) + "\n";
+  for (const auto& [name, policy] : cluster.state.cluster_policies)
+    text += bpfnet::test::manifest_of(policy) + "\n";
   return text;
 }
 
@@ -60,8 +61,8 @@ void ask(ClusterGenerator& generator, const RandomCluster& cluster, const Policy
   const auto proto =
       generator.one_of(std::vector<uint8_t>{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_ICMP});
   for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
-    const Decision expected = bpfnet::test::specification_decides(cluster.state, cluster.node, cluster.endpoints,
-                                                          subject, direction, peer, proto, port);
+    const Decision expected = bpfnet::test::specification_decides(
+        cluster.state, cluster.node, cluster.endpoints, subject, direction, peer, proto, port);
     const PolicyVerdict got = image_decides(image, subject.index, direction, peer, proto, port);
     const auto question =
         fmt::format("{} of endpoint {} ({}), peer {}, protocol {}, port {}", to_string(direction),
@@ -126,8 +127,8 @@ TEST(CompilePolicyFuzz, A11_OfAPodThatReachesItselfByAServiceClusterPoliciesDeci
         if (image.addresses.at({0, own}).endpoint != subject.index) continue;
         for (const uint16_t port : cluster.ports)
           for (const Direction direction : {Direction::kIngress, Direction::kEgress}) {
-            const Decision expected = bpfnet::test::specification_decides(asked.state, asked.node, asked.endpoints,
-                                                                  subject, direction, own, IPPROTO_TCP, port);
+            const Decision expected = bpfnet::test::specification_decides(
+                asked.state, asked.node, asked.endpoints, subject, direction, own, IPPROTO_TCP, port);
             const PolicyVerdict got =
                 image_decides_itself(image, subject.index, direction, IPPROTO_TCP, port, own.family());
             ASSERT_EQ(int{got.verdict}, int{expected.verdict})
