@@ -38,9 +38,8 @@ static __always_inline bool flow_is_reused(const struct flow *flow, const struct
 	return packet_is_tcp_syn(pkt) && (flow->state == FLOW_CLOSED || flow->state == FLOW_CLOSING);
 }
 
-/* A UDP flow to what was no service when it began, or another one: once a tick it is asked whose the address
- * is now (S45, S47). */
-static __always_inline bool flow_may_join(const struct flow *flow, const struct packet *pkt)
+/* A UDP flow may go on for ever: once a tick it is asked whose its addresses are now (S45, S47). */
+static __always_inline bool flow_is_reviewed(const struct flow *flow, const struct packet *pkt)
 {
 	return pkt->key.proto == IPPROTO_UDP && !(flow->flags & FLOW_IS_REPLY) && flow->last_seen != tick_now();
 }
@@ -73,7 +72,7 @@ static __always_inline bool flow_is_settled(const struct flow *flow, const struc
 		return false;
 	if (!state_is_settled(flow, pkt) || !flow_enters_here(flow, pkt, ifindex))
 		return false;
-	return flow_is_judged(flow) && !flow_is_stale(flow, pkt) && !flow_may_join(flow, pkt);
+	return flow_is_judged(flow) && !flow_is_stale(flow, pkt) && !flow_is_reviewed(flow, pkt);
 }
 
 /* The stage. NEXT: no flow, or one that must be looked at more closely. */

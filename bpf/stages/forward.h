@@ -48,6 +48,28 @@ static __always_inline enum verdict limits(struct __sk_buff *ctx, struct packet 
 	return VERDICT_NEXT;
 }
 
+static __always_inline void flow_enter_stack_by(struct flow *flow, __u32 ifindex)
+{
+	flow->out_ifindex = ifindex;
+	flow->smac = flow->dmac = host_mac();
+}
+
+/* The door into the stack is that of the flow's first packet. Where packets come by another way now, or the device
+ * was made anew, it is another: the stack takes nothing from a device that it has no route to the sender by. */
+static __always_inline void flow_fit_door(const struct packet *pkt, struct flow *flow)
+{
+	__u32 door = flow->out_ifindex;
+
+	if (pkt->hook == HOOK_from_overlay && !door)
+		flow_enter_stack_by(flow, config.host_ifindex);
+	if (!door || door == LOOPBACK_IFINDEX)
+		return;
+	if (pkt->hook == HOOK_from_uplink && addr_equal(&flow->peer.daddr, &pkt->key.saddr))
+		flow->out_ifindex = 0;
+	else if (door != config.host_ifindex)
+		flow_enter_stack_by(flow, config.host_ifindex);
+}
+
 /* Leaves as the stack made it: into the stack where it stands, or out of the device it is leaving by. */
 static __always_inline bool keeps_link(struct __sk_buff *ctx, const struct packet *pkt, const struct flow *flow)
 {
@@ -77,6 +99,8 @@ static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet
 	__u32 now = tick_now();
 	enum verdict verdict;
 
+	if (flow->action == FLOW_TO_HOST)
+		flow_fit_door(pkt, flow);
 	if (keeps_link(ctx, pkt, flow))
 		pkt->flags |= PACKET_KEEP_LINK;
 	if (flow->last_seen != now) {

@@ -187,13 +187,14 @@ __weak __noinline int translate_outer(struct __sk_buff *ctx, struct packet *pkt)
 
 	if (!pkt || !scratch)
 		return VERDICT_DROP;
+	if (scratch->flow.action == FLOW_TO_HOST)
+		flow_fit_door(pkt, &scratch->flow);
 	RUN(error_outer(ctx, pkt, &scratch->flow));
 	if (bpf_skb_pull_data(ctx, (pkt->l4_offset & PACKET_OFFSET_MASK) + sizeof(struct icmp_header)))
 		return drop(pkt, DROP_REWRITE_FAILED);
 	if (keeps_link(ctx, pkt, &scratch->flow))
 		pkt->flags |= PACKET_KEEP_LINK;
-	if (mac_is_zero(&scratch->flow.dmac))
-		pkt->flags |= PACKET_NO_NEIGHBOUR;
+	pkt->flags |= PACKET_NO_NEIGHBOUR; /* no data of the flow may ever come this way and ask */
 	if (asks_next_hop(pkt, &scratch->flow))
 		RUN(next_hop_resolve(ctx, pkt));
 	RUN(rewrite(ctx, pkt, &scratch->flow, is_routed(pkt, &scratch->flow)));

@@ -86,6 +86,8 @@ __weak __noinline int join_overlay(struct __sk_buff *ctx, struct packet *pkt)
 	back = bpf_map_lookup_elem(&flows, &flow->peer);
 	if (!needs_overlay(src.flags, dst.flags, dst.node) || !back)
 		return VERDICT_NEXT;
+	if (!dst.node)
+		return drop(pkt, DROP_NO_ROUTE); /* its node is not known yet */
 	flow_lead(flow, dst.node);
 	back->in_node = dst.node;
 	link[0] = (struct mac)OVERLAY_MAC_TO;
@@ -113,13 +115,16 @@ __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt
 	flow->action = FLOW_TO_NEXT_HOP; /* flow_lost_overlay */
 	flow->out_node = 0;
 	fib_fill(fib, &flow->peer.daddr, &flow->peer.saddr);
-	RUN(fib_find(ctx, pkt, fib));
+	verdict = fib_find(ctx, pkt, fib);
+	if (verdict != VERDICT_NEXT) {
+		__builtin_memset(&flow->dmac, 0, sizeof(flow->dmac)); /* the next packet asks again */
+		return verdict;
+	}
 	flow->out_ifindex = fib->ifindex;
 	__builtin_memcpy(&flow->smac, fib->smac, sizeof(flow->smac));
 	__builtin_memcpy(&flow->dmac, fib->dmac, sizeof(flow->dmac));
 	flow->mtu = fib->mtu_result;
-out:
-	return verdict;
+	return VERDICT_NEXT;
 }
 
 /* Hands a packet, rewritten and marked, to the neighbour layer. */

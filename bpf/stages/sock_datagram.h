@@ -24,7 +24,7 @@ static __always_inline bool peer_is_silent(const struct socket_datagram_peer *kn
 	return tick_now() - known->last_used >= config.timeout_udp_established;
 }
 
-/* As flow_is_stale and flow_may_join say it of flows (S45): by the backend's generation at once, and once a tick
+/* As flow_is_stale and flow_is_reviewed say it of flows (S45): by the backend's generation at once, and once a tick
  * it is asked whose the address is now. A deleted service's clients are left where they are (S46). */
 static __always_inline bool peer_is_current(const struct socket_datagram_peer *known, const struct sock_call *call)
 {

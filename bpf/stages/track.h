@@ -51,6 +51,31 @@ __weak __noinline int joins_service(struct packet *pkt, __u32 service)
 	return pkt && scratch && passed_to_another(&pkt->key, service, &scratch->frontend);
 }
 
+/* A flow that goes out with an address that the node has no more, so that no answer finds it, or a pod's whose
+ * destination has come to this node or left it. */
+__weak __noinline int has_moved(struct packet *pkt)
+{
+	struct flow *flow;
+	bool is_here;
+
+	if (!pkt)
+		return false;
+	flow = flow_find(&pkt->key);
+	if (!flow)
+		return false;
+	if (flow->flags & FLOW_MASQUERADED && !addr_equal(&flow->peer.daddr, &pkt->key.saddr) &&
+	    !(address_flags_find(&flow->peer.daddr, 0) & ADDRESS_LOCAL_NODE))
+		return true;
+	is_here = address_flags_find(&flow->peer.saddr, pkt->key.net) & ADDRESS_LOCAL_NODE;
+	return flow->src_endpoint && is_here != (flow->action == FLOW_TO_HOST);
+}
+
+/* Once a tick. */
+static __always_inline bool flow_is_outdated(const struct flow *flow, struct packet *pkt)
+{
+	return flow_is_reviewed(flow, pkt) && (joins_service(pkt, flow->service) || has_moved(pkt));
+}
+
 /* What the packet may not go on with. Never a flow that was made for it: its backend may have moved since it was
  * chosen, which is the next packet's matter. */
 static __always_inline bool flow_has_ended(const struct flow *flow, struct packet *pkt)
@@ -58,7 +83,7 @@ static __always_inline bool flow_has_ended(const struct flow *flow, struct packe
 	if (pkt->flags & PACKET_BEGINS)
 		return false;
 	return flow_is_reused(flow, pkt) || flow_is_stale(flow, pkt) ||
-	       (flow_may_join(flow, pkt) && joins_service(pkt, flow->service));
+	       flow_is_outdated(flow, pkt);
 }
 
 /* NEXT: there is no flow, or none any more. */

@@ -2,6 +2,7 @@
 #include <linux/pkt_cls.h>
 #include <netinet/in.h>
 
+#include "maps/convert.h"
 #include "tests/support/fixture.h"
 
 namespace bpfnet::test {
@@ -58,12 +59,12 @@ TEST_P(FromPod, WhatAnOverlayLedIsRoutedWithTheNextPacket) {
   const flow_key forward = key(who().client, packet.at<Udp>().sport, who().remote, 9, IPPROTO_UDP);
   from_client(packet);
   const flow routed = node().find_flow(forward).value();
-  flow led = routed;
-  led.action = FLOW_TO_NODE;
-  led.out_node = 2;
-  led.out_ifindex = node().ifindex("pod2");  // of the device that is gone, or of another by now
-  led.mtu = 700;
-  must(node().maps().flows.put(forward, led));
+  node().change_flow(forward, [&](flow& led) {
+    led.action = FLOW_TO_NODE;
+    led.out_node = 2;
+    led.out_ifindex = node().ifindex("pod2");  // of the device that is gone, or of another by now
+    led.mtu = 700;
+  });
   EXPECT_THAT(from_client(packet), LeavesBy(node().ifindex("uplink")));
   const flow after = node().find_flow(forward).value();
   EXPECT_EQ(after.action, FLOW_TO_NEXT_HOP);
@@ -140,6 +141,36 @@ TEST_P(FromPod, ClosedEndpointSendsNothing) {
 TEST_P(FromPod, ClosedEndpointReceivesNothing) {
   node().change_pod(2, [](auto& pod) { pod.state = ENDPOINT_CLOSED; });
   EXPECT_THAT(from_client(ip_to(who().server) / Tcp{}), Drops(DROP_ENDPOINT_CLOSED));
+}
+
+// A hop whose route was withdrawn is not used between two questions.
+TEST_P(FromPod, AKnownFlowWithoutARouteAsksUntilThereIsOne) {
+  const Address far = pick("203.0.113.9", "2001:db8:ffff::9");
+  const std::string prefix = who().v4() ? "203.0.113.0/24" : "2001:db8:ffff::/48";
+  const Packet packet = ip_to(far) / Udp{.sport = 4242, .dport = 9};
+  const flow_key forward = key(who().client, 4242, far, 9, IPPROTO_UDP);
+  from_client(packet);
+  ASSERT_THAT(from_client(packet), HasVerdict(VERDICT_TO_NEXT_HOP));
+  must(node().netns().ip_batch("route add unreachable " + prefix + "\n"));
+  node().age_flow(forward, 1);
+  EXPECT_THAT(from_client(packet), Drops(DROP_NO_ROUTE));
+  EXPECT_THAT(from_client(packet), Drops(DROP_NO_ROUTE));
+  must(node().netns().ip_batch("route del unreachable " + prefix + "\n"));
+  EXPECT_THAT(from_client(packet), HasVerdict(VERDICT_TO_NEXT_HOP));
+}
+
+// As keepalived moves an address from one node to another, and back.
+TEST_P(FromPod, UdpFollowsAnAddressThatComesToTheNodeAndLeavesIt) {
+  const Address moving = pick("192.0.2.77", "2001:db8:1::77");
+  const Packet packet = ip_to(moving) / Udp{.sport = 4242, .dport = 9};
+  const flow_key forward = key(who().client, 4242, moving, 9, IPPROTO_UDP);
+  EXPECT_THAT(from_client(packet), HasVerdict(VERDICT_TO_NEXT_HOP));
+  node().add_node_address(moving, ADDRESS_LOCAL_NODE);
+  node().age_flow(forward, 1);
+  EXPECT_THAT(from_client(packet), HasVerdict(VERDICT_TO_HOST));
+  must(node().maps().addresses.erase(maps::make_address_key(moving)));
+  node().age_flow(forward, 1);
+  EXPECT_THAT(from_client(packet), HasVerdict(VERDICT_TO_NEXT_HOP));
 }
 
 TEST_P(FromPod, NoRoute) {

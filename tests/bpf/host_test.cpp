@@ -44,6 +44,41 @@ TEST_P(Host, ThePodsAnswerReachesTheStack) {
   EXPECT_THAT(run, LeavesBy(node().ifindex("bpfnet0")));
 }
 
+// The device was made anew: another number, another address.
+TEST_P(Host, AFlowIntoTheStackFindsTheHostDeviceOfToday) {
+  const Packet packet = header(who().client, who().node1) / Udp{.sport = 9, .dport = 53};
+  node().run(HOOK_from_pod, "pod1", from_pod(1) / packet);
+  node().change_flow(key(who().client, 9, who().node1, 53, IPPROTO_UDP), [](flow& record) {
+    record.out_ifindex = 9999;
+    record.dmac = maps::to_abi(Node::pod_mac(9));
+  });
+  const auto run = node().run(HOOK_from_pod, "pod1", from_pod(1) / packet);
+  EXPECT_THAT(run, Sends(VERDICT_TO_HOST, packet));
+  EXPECT_THAT(run, LeavesBy(node().ifindex("bpfnet0")));
+  EXPECT_EQ(run.packet.at<Eth>().dst, node().device_mac("bpfnet0"));
+}
+
+// A tunnel's packets enter the stack by our device, where their sender's route is; without tunnels it is the
+// uplink's, and the stack takes nothing of theirs from another.
+TEST_P(Host, WhatCameByTheOverlayEntersTheStackWhereItComesNow) {
+  node().add_service({.address = who().any,
+                      .port = kNodePort,
+                      .proto = IPPROTO_UDP,
+                      .backends = {{who().node1, 53}},
+                      .flags = FRONTEND_NODE_PORT,
+                      .scope = SCOPE_ANY_LOCAL});
+  const Packet sent = header(who().remote, who().node1) / Udp{.sport = 9, .dport = kNodePort};
+  const Packet seen = header(who().remote, who().node1) / Udp{.sport = 9, .dport = 53};
+  node().run(HOOK_from_uplink, "uplink", from_wire() / sent);
+  node().change_flow(key(who().remote, 9, who().node1, kNodePort, IPPROTO_UDP), [this](flow& record) {
+    record.out_ifindex = node().ifindex("bpfnet0");
+    record.smac = record.dmac = maps::to_abi(node().device_mac("bpfnet0"));
+  });
+  const auto run = node().run(HOOK_from_uplink, "uplink", from_wire() / sent);
+  EXPECT_THAT(run, Sends(VERDICT_TO_HOST, from_wire() / seen));
+  EXPECT_EQ(run.code, TC_ACT_OK);
+}
+
 // S20: node -> ClusterIP.
 TEST_P(Host, ReachesAClusterIpWithALocalBackend) {
   node().add_service({.address = who().vip, .port = 80, .backends = {{who().server, kServerPort}}});

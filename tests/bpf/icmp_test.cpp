@@ -1,4 +1,6 @@
 // ICMP errors find the socket they are about, through masquerade and services (P16).
+#include <netinet/in.h>
+
 #include "maps/convert.h"
 #include "tests/support/fixture.h"
 
@@ -49,6 +51,23 @@ TEST_P(IcmpError, PortUnreachableReachesAMasqueradedPod) {
                       header(who().client, who().outside, 50) / Udp{.sport = 5353, .dport = 53} /
                       Payload("query");
   EXPECT_THAT(inner_sums_aside(run.packet), IsPacket(inner_sums_aside(want)));
+}
+
+// No data of the flow ever came this way, which alone would have found that the overlay is gone.
+TEST_P(IcmpError, FromAPodAboutWhatCameByAnOverlayThatIsGone) {
+  const Packet datagram =
+      header(who().remote, who().client) / Udp{.sport = 9, .dport = 53} / Payload("query");
+  node().run(HOOK_from_uplink, "uplink", from_wire() / datagram);
+  node().change_flow(key(who().client, 53, who().remote, 9, IPPROTO_UDP), [this](flow& answers) {
+    answers.action = FLOW_TO_NODE;
+    answers.out_node = 2;
+    answers.out_ifindex = node().ifindex("pod2");
+    answers.dmac = maps::to_abi(Node::pod_mac(2));
+  });
+  const auto run = node().run(
+      HOOK_from_pod, "pod1", from_pod(1) / header(who().client, who().remote) / PortUnreachable{} / datagram);
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_NEXT_HOP));
+  EXPECT_THAT(run, LeavesBy(node().ifindex("uplink")));
 }
 
 // A router on the way is its own source: only the destination is translated.

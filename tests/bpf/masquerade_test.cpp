@@ -61,6 +61,28 @@ TEST_P(Masquerade, UdpAndItsReply) {
                                              Udp{.sport = 53, .dport = 5353} / Payload("a")));
 }
 
+// The node is renumbered: a client that never pauses goes on with the address of today, as answers to the
+// last one come nowhere.
+TEST_P(Masquerade, UdpGoesOnWithTheNodesNewAddress) {
+  const Address renumbered = pick("192.0.2.99", "2001:db8:1::99");
+  const Packet query = Udp{.sport = 5353, .dport = 53} / Payload("q");
+  const flow_key forward = key(who().client, 5353, who().outside, 53, IPPROTO_UDP);
+  const auto source = [&] {
+    const Packet sent = out(query).packet;
+    return who().v4() ? sent.at<Ip4>().src : sent.at<Ip6>().src;
+  };
+  EXPECT_EQ(source(), who().node1);
+  node().add_node_address(renumbered, ADDRESS_LOCAL_NODE);
+  interface uplink = must(node().maps().interfaces.get(node().ifindex("uplink"))).value();
+  (who().v4() ? uplink.ip4 : uplink.ip6) = maps::to_abi(renumbered);
+  must(node().maps().interfaces.put(node().ifindex("uplink"), uplink));
+  node().age_flow(forward, 1);
+  EXPECT_EQ(source(), who().node1);  // the node still has it
+  must(node().maps().addresses.erase(maps::make_address_key(who().node1)));
+  node().age_flow(forward, 1);
+  EXPECT_EQ(source(), renumbered);
+}
+
 TEST_P(Masquerade, UdpWithoutChecksumStaysWithout) {
   if (!who().v4()) GTEST_SKIP() << "IPv6 UDP always has a checksum";
   const auto run = out(Udp{.sport = 5353, .dport = 53, .checksum = 0} / Payload("q"));

@@ -124,6 +124,19 @@ TEST_P(Overlay, PodElsewhereReachesThisNodeByItsHostDevice) {
               HasVerdict(VERDICT_TO_NODE));
 }
 
+TEST_P(Overlay, WhatCameByTheUplinkEntersTheStackByItsHostDevice) {
+  const Packet packet = ip_of(who().remote, who().node1) / Tcp{.sport = 9, .dport = 22};
+  tunnel_brings(packet);
+  one().change_flow(key(who().remote, 9, who().node1, 22, IPPROTO_TCP), [](flow& record) {
+    record.out_ifindex = 0;
+    record.smac = record.dmac = {};
+  });
+  const auto run = tunnel_brings(packet);
+  EXPECT_THAT(run, HasVerdict(VERDICT_TO_HOST));
+  EXPECT_THAT(run, LeavesBy(one().ifindex("bpfnet0")));
+  EXPECT_EQ(run.packet.at<Eth>().dst, one().device_mac("bpfnet0"));
+}
+
 // From one node by this one to a third: a node port that pods reach by another node's address.
 TEST_P(Overlay, NodePortReachedByTheOverlayLeadsOnToAThirdNode) {
   const Address third = pick("10.3.0.30", "fd00:3::30");
@@ -213,6 +226,30 @@ TEST_P(Overlay, APodOfNoKnownNodeIsNotSentAsItIs) {
     return info;
   }()));
   EXPECT_THAT(pod_sends(ip_of(who().client, lost) / Tcp{.sport = 9, .dport = 80}), Drops(DROP_NO_ROUTE));
+}
+
+// A flow of a time before the overlay, to a pod whose node is only known later.
+TEST_P(Overlay, AFlowWaitsForItsNodeToBeKnown) {
+  const Address late = pick("10.9.0.9", "fd00:9::9");
+  const Packet packet = ip_of(who().client, late) / Tcp{.sport = 9, .dport = 80, .flags = ACK};
+  const flow_key forward = key(who().client, 9, late, 80, IPPROTO_TCP);
+  one().add_remote_pod(late, 1003, kNode2);
+  pod_sends(ip_of(who().client, late) / Tcp{.sport = 9, .dport = 80});
+  one().change_flow(forward, [](flow& record) {
+    record.action = FLOW_TO_NEXT_HOP;
+    record.out_node = 0;
+  });
+  must(one().maps().addresses.put(maps::make_address_key(late), [] {
+    address_info info{};
+    info.identity = 1003;
+    info.flags = ADDRESS_POD;
+    return info;
+  }()));
+  one().age_flow(forward, 1);
+  EXPECT_THAT(pod_sends(packet), Drops(DROP_NO_ROUTE));
+  one().add_remote_pod(late, 1003, kNode2);
+  one().age_flow(forward, 1);
+  EXPECT_THAT(pod_sends(packet), HasVerdict(VERDICT_TO_NODE));
 }
 
 TEST_P(Overlay, WhatDoesNotFitIntoATunnelIsAnswered) {

@@ -121,6 +121,13 @@ class Node {
 
   [[nodiscard]] std::map<std::string, flow> flows() const;
   [[nodiscard]] std::optional<flow> find_flow(const flow_key& key) const;
+  /// Reads, changes and writes one entry of the flow table.
+  template <typename Change>
+  void change_flow(const flow_key& key, Change change) {
+    flow record = find_flow(key).value();
+    change(record);
+    must(maps().flows.put(key, record));
+  }
   /// Moves the last packet of both directions `ticks` into the past.
   void age_flow(const flow_key& key, uint32_t ticks);
   [[nodiscard]] flow_table table() const;
