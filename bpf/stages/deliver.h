@@ -38,12 +38,6 @@ static __always_inline enum verdict deliver_to_next_hop(struct __sk_buff *ctx, s
 		pkt->code = TC_ACT_OK;
 		return VERDICT_TO_NEXT_HOP;
 	}
-	if (config.overlay_ifindex && pkt->flags & PACKET_NO_NEIGHBOUR) {
-		enum verdict verdict = join_overlay(ctx, pkt);
-
-		if (verdict != VERDICT_NEXT)
-			return verdict;
-	}
 	mark_ours(ctx);
 	if (pkt->flags & PACKET_NO_NEIGHBOUR)
 		return next_hop_redirect(ctx, pkt);

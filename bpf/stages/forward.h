@@ -93,6 +93,19 @@ static __always_inline bool asks_next_hop(const struct packet *pkt, const struct
 	return flow->action == FLOW_TO_NEXT_HOP || flow_lost_overlay(flow);
 }
 
+/* Before the packet is measured: the way that is found may be one where less fits. */
+static __always_inline enum verdict find_way(struct __sk_buff *ctx, struct packet *pkt, const struct flow *flow)
+{
+	enum verdict verdict = VERDICT_NEXT;
+
+	if (config.overlay_ifindex && asks_next_hop(pkt, flow))
+		RUN(join_overlay(pkt));
+	if (asks_next_hop(pkt, flow))
+		RUN(next_hop_resolve(ctx, pkt));
+out:
+	return verdict;
+}
+
 static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet *pkt, struct flow *flow)
 {
 	bool routed = is_routed(pkt, flow);
@@ -109,8 +122,7 @@ static __always_inline enum verdict forward(struct __sk_buff *ctx, struct packet
 	}
 	if (mac_is_zero(&flow->dmac) || flow_lost_overlay(flow))
 		pkt->flags |= PACKET_NO_NEIGHBOUR;
-	if (asks_next_hop(pkt, flow))
-		RUN(next_hop_resolve(ctx, pkt));
+	RUN(find_way(ctx, pkt, flow));
 	if (flow_by_overlay(flow))
 		flow_fit(flow);
 	RUN(limits(ctx, pkt, flow, routed));

@@ -179,6 +179,25 @@ __weak __noinline int translate_inner(struct __sk_buff *ctx, struct packet *pkt)
 	return error_inner(ctx, pkt, &scratch->flow.peer);
 }
 
+static __always_inline enum verdict error_way(struct __sk_buff *ctx, struct packet *pkt, struct flow *outer)
+{
+	struct flow *flow = flow_find(&pkt->key);
+	enum verdict verdict;
+
+	if (!flow)
+		return drop(pkt, DROP_NO_FLOW);
+	RUN(find_way(ctx, pkt, flow));
+	if (outer->action == FLOW_TO_NEXT_HOP || outer->action == FLOW_TO_NODE) {
+		outer->action = flow->action;
+		outer->out_node = flow->out_node;
+		outer->out_ifindex = flow->out_ifindex;
+		outer->smac = flow->smac;
+		outer->dmac = flow->dmac;
+	}
+out:
+	return verdict;
+}
+
 /* The second half: the error's own headers, and off it goes. */
 __weak __noinline int translate_outer(struct __sk_buff *ctx, struct packet *pkt)
 {
@@ -195,8 +214,7 @@ __weak __noinline int translate_outer(struct __sk_buff *ctx, struct packet *pkt)
 	if (keeps_link(ctx, pkt, &scratch->flow))
 		pkt->flags |= PACKET_KEEP_LINK;
 	pkt->flags |= PACKET_NO_NEIGHBOUR; /* no data of the flow may ever come this way and ask */
-	if (asks_next_hop(pkt, &scratch->flow))
-		RUN(next_hop_resolve(ctx, pkt));
+	RUN(error_way(ctx, pkt, &scratch->flow));
 	RUN(rewrite(ctx, pkt, &scratch->flow, is_routed(pkt, &scratch->flow)));
 	verdict = deliver(ctx, pkt, &scratch->flow);
 out:

@@ -69,10 +69,9 @@ static __always_inline bool hook_is_ingress(struct __sk_buff *ctx, const struct 
 	return pkt->hook == HOOK_from_pod || packet_is_from_wire(pkt);
 }
 
-/* A flow of a time before the overlay, whose packets are to go by it now. NEXT: it is none. */
-__weak __noinline int join_overlay(struct __sk_buff *ctx, struct packet *pkt)
+/* A flow of a time before the overlay, whose packets are to go by it now, is led there. */
+__weak __noinline int join_overlay(struct packet *pkt)
 {
-	struct mac link[2];
 	struct flow *flow, *back;
 	struct party src, dst;
 
@@ -90,11 +89,7 @@ __weak __noinline int join_overlay(struct __sk_buff *ctx, struct packet *pkt)
 		return drop(pkt, DROP_NO_ROUTE); /* its node is not known yet */
 	flow_lead(flow, dst.node);
 	back->in_node = dst.node;
-	link[0] = (struct mac)OVERLAY_MAC_TO;
-	link[1] = (struct mac)OVERLAY_MAC_FROM;
-	if (bpf_skb_store_bytes(ctx, 0, link, sizeof(link), 0))
-		return drop(pkt, DROP_REWRITE_FAILED);
-	return deliver_to_node(ctx, pkt, dst.node);
+	return VERDICT_NEXT;
 }
 
 /* Looks the next hop up once more and refreshes the flow; the answer is left in the per-CPU record, for

@@ -17,6 +17,7 @@ constexpr uint32_t kUplinkMtu = 1500;
 constexpr uint32_t kMtuOver4 = kUplinkMtu - 50;
 constexpr uint32_t kMtuOver6 = kUplinkMtu - 70;
 constexpr size_t kBulk = 4 << 20;
+constexpr uint16_t kHostPort = 8090;
 
 uint32_t device_mtu(const Netns& netns, const std::string& device) {
   return json::parse(netns.ip_show("-j link show " + device)).at(0).at("mtu");
@@ -182,9 +183,13 @@ TEST_P(RoutingChange, ConnectionsGoOnByTheOtherWay) {
   auto plain = TcpClient::connect(pod("client-a").netns(), {pod("web-b").ip(family()), Pod::kPort}, patient);
   auto served = TcpClient::connect(pod("client-a").netns(), service(12), patient);
   auto outside = TcpClient::connect(network().client().netns(), node_port, patient);
+  // Between hosts and pods of the other node packets enter the stack by another device than before.
+  const EchoServer on_host(node_b().netns(), "host-b", kHostPort);
+  auto from_host = TcpClient::connect(node_a().netns(), {pod("web-b").ip(family()), Pod::kPort}, patient);
+  auto to_host = TcpClient::connect(pod("client-a").netns(), {node_b().ip(family()), kHostPort}, patient);
   for (const std::string routing : {"overlay", "native"}) {
     change_to(routing);
-    for (auto* client : {&plain, &served, &outside}) {
+    for (auto* client : {&plain, &served, &outside, &from_host, &to_host}) {
       ASSERT_TRUE(worked(*client));
       EXPECT_TRUE(worked((*client)->echo(routing))) << routing;
       EXPECT_TRUE(worked((*client)->bulk(kBulk))) << routing;
