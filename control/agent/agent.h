@@ -20,6 +20,7 @@
 #include "control/agent/progress.h"
 #include "control/agent/quiet_time.h"
 #include "control/agent/routes.h"
+#include "control/agent/service_ranges.h"
 #include "control/agent/services.h"
 #include "control/agent/sockets.h"
 #include "control/agent/state.h"
@@ -230,6 +231,7 @@ class Agent : public cni::EndpointHooks {
   std::vector<std::string> uplink_problems_;
   std::string told_offer_problem_;
   Notices notices_{options_.node_name};
+  ServiceRanges service_ranges_{options_.service_cidrs, options_.service_cidrs_guessed};
 };
 
 /// Makes a host ready for an agent that has fewer rights than the caller: mounts and the CNI plugin.

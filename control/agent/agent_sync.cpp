@@ -49,7 +49,7 @@ compile::NodeView Agent::node_view() const {
   view.addresses = links_.own_addresses();
   view.cluster_cidrs = options_.cluster_cidrs;
   for (const Cidr& cidr : pod_cidrs()) view.cluster_cidrs.push_back(cidr);
-  view.service_cidrs = options_.service_cidrs;
+  view.service_cidrs = service_ranges_.cidrs();
   view.node_port_addresses = options_.node_port_addresses;
   view.node_port_primary = options_.node_port_primary;
   view.policy_audit = options_.policy_audit;
@@ -146,16 +146,18 @@ void Agent::apply_source_changes() {
   if (!source_->synced()) return;
   const sources::Changes changes = source_->take_changes();
   tell_queued(changes);
+  const bool ranges_changed = service_ranges_.update(source_->state(), changes.services);
+  const bool cidrs_changed = ranges_changed || !changes.service_cidrs.empty();
   Dirty dirty;
   if (ready_) {
     dirty.services = {.services = changes.services, .slices = changes.slices};
     dirty.policy = !changes.pods.empty() || !changes.policies.empty() || !changes.cluster_policies.empty() ||
-                   !changes.namespaces.empty() || !changes.service_cidrs.empty() || !changes.nodes.empty();
+                   !changes.namespaces.empty() || cidrs_changed || !changes.nodes.empty();
     dirty.policies = {.pods = changes.pods,
                       .policies = changes.policies,
                       .cluster_policies = changes.cluster_policies,
                       .namespaces = changes.namespaces,
-                      .nodes = !changes.nodes.empty() || !changes.service_cidrs.empty()};
+                      .nodes = !changes.nodes.empty() || cidrs_changed};
     dirty.devices = !changes.nodes.empty();
   } else {
     dirty = everything();
@@ -171,8 +173,7 @@ void Agent::apply_source_changes() {
   }
   const bool first = !ready_;
   sync(dirty);
-  if (first || !changes.nodes.empty() || !changes.service_cidrs.empty() || !route_problems_.empty())
-    refresh_routes();
+  if (first || !changes.nodes.empty() || cidrs_changed || !route_problems_.empty()) refresh_routes();
   detach_former_uplinks();
   offer_network();
 }

@@ -31,7 +31,8 @@ struct Options {
   std::vector<std::string> uplinks;
   std::vector<Cidr> pod_cidrs;  ///< empty: the own Node's podCIDRs
   std::vector<Cidr> cluster_cidrs;
-  std::vector<Cidr> service_cidrs;  ///< default_service_cidrs()
+  std::vector<Cidr> service_cidrs;     ///< default_service_cidrs()
+  bool service_cidrs_guessed = false;  ///< nobody named them, and the cluster may have others
   std::vector<Cidr> node_port_addresses;
   bool node_port_primary = false;                   ///< S35: the Node's primary IPs
   std::string healthz_address = "0.0.0.0:10256";    ///< empty: off

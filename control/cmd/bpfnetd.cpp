@@ -114,9 +114,11 @@ void define(CLI::App& app, Arguments& args) {
       ->check(kCidr);
   app.add_option("--cluster-cidr", args.cluster_cidrs, "Addresses that pods reach without masquerade; repeat")
       ->check(kCidr);
-  app.add_option("--service-cidr", args.service_cidrs,
-                 "Addresses of services; repeat; ServiceCIDR objects add to them (default: 10.96.0.0/12 and "
-                 "fd00:10:96::/112)")
+  app.add_option(
+         "--service-cidr", args.service_cidrs,
+         "Addresses of services; repeat; ServiceCIDR objects add to them (default: 10.96.0.0/12 and "
+         "fd00:10:96::/112; with --source kubernetes those of them that Services have, unless there are "
+         "ServiceCIDR objects)")
       ->check(kCidr);
   app.add_option(
          "--nodeport-addresses", args.node_port_addresses,
@@ -236,6 +238,7 @@ int main(int argc, char** argv) {
   options.cluster_cidrs = cidrs_of(args.cluster_cidrs);
   options.service_cidrs =
       args.service_cidrs.empty() ? Options::default_service_cidrs() : cidrs_of(args.service_cidrs);
+  options.service_cidrs_guessed = args.service_cidrs.empty() && options.source == "kubernetes";
   if (args.node_port_addresses == std::vector<std::string>{"primary"}) {
     options.node_port_primary = true;
   } else if (std::ranges::count(args.node_port_addresses, "primary") > 0) {

@@ -23,6 +23,8 @@ namespace bpfnet::kubernetes {
 
 /// How the state of a kind goes on after `waiting: ` when it is the connection that fails.
 inline constexpr std::string_view kNotReached = "not reached: ";
+/// A watch that is over sooner than this without a word was no watch (K5).
+inline constexpr std::chrono::seconds kShortestWatch{1};
 
 /// Keeps the loop's view of one kind equal to the server's: list and watch, again and again (K1-K8). Lives on
 /// the client's thread. What it has told it remembers by name and version, so that a list after a

@@ -11,6 +11,7 @@ namespace bpfnet::kubernetes {
 namespace {
 
 using http::Failure;
+using Clock = http::Client::Clock;
 
 /// After so many failures at one version something else is wrong with it.
 constexpr int kErrorsUntilRelist = 5;
@@ -49,8 +50,19 @@ void Reflector::fail_with(const http::Outcome& outcome) {
   if (!trouble_.empty()) return retry(trouble_);
   if (outcome.failure == Failure::kNone) return refused(head_.status);
   // A watch that the server lets live on beyond its time is started again, nothing is lost.
-  if (outcome.failure == Failure::kTimeout && frames_ && !initial_ && outcome.status == 200) {
+  const bool watched = frames_ && !initial_ && outcome.status == 200;
+  if (watched && outcome.failure == Failure::kTimeout) {
     ++status_.failures;
+    return begin_watch(false);
+  }
+  // One that is cut too: load balancers do that to what is silent for a while. Whether the server is there
+  // the next one shows.
+  if (watched && outcome.failure == Failure::kBroken && Clock::now() - begun_ >= kShortestWatch) {
+    ++status_.failures;
+    was_away_ = true;
+    status_.state = "connecting";
+    status_.current = false;
+    tell_status();
     return begin_watch(false);
   }
   retry(fmt::format("{}{}", kNotReached, outcome.message));

@@ -10,8 +10,6 @@ using http::Failure;
 using std::chrono::seconds;
 using Clock = http::Client::Clock;
 
-/// A watch that is over sooner than this without a word was no watch (K5).
-constexpr seconds kShortestWatch{1};
 /// The server ends a watch at its timeoutSeconds; one that does not is dead.
 constexpr seconds kWatchGrace{15};
 /// A server may tell new objects for ever and never say that these are all.

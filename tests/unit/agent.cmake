@@ -1,5 +1,5 @@
 bpfnet_test(unit_agent
-  SOURCES agent_test.cpp agent_kube_proxy_test.cpp agent_node_name_test.cpp agent_policy_diff_test.cpp
+  SOURCES agent_test.cpp agent_kube_proxy_test.cpp agent_node_name_test.cpp agent_service_ranges_test.cpp agent_policy_diff_test.cpp
   DEPS bpfnet_agent
   LABELS unit)
 add_dependencies(unit_agent bpfnetd)

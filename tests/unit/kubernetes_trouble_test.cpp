@@ -195,6 +195,28 @@ TEST_F(TroubleTest, WatchThatIsClosedAtOnceIsAnError) {
   EXPECT_LE(asked("services").size(), 3u);
 }
 
+// K2: as a load balancer does it to what is silent for a while. The kind is not deaf for the time of a
+// backoff, which grows.
+TEST_F(TroubleTest, WatchesThatAreCutAgainAndAgainAreResumedAtOnce) {
+  begin();
+  constexpr auto kLifetime = 1100ms;  // longer than the shortest watch that is taken for one
+  for (int cut = 0; cut < 3; cut++) {
+    const auto since = std::chrono::steady_clock::now();
+    ASSERT_TRUE(until([&] { return std::chrono::steady_clock::now() - since >= kLifetime; }));
+    server_.http().drop_connections();
+    const std::string name = "cut-" + std::to_string(cut);
+    server_.put(service(name, "10.96.0." + std::to_string(10 + cut)));
+    bool waited = false;
+    ASSERT_TRUE(until([&] {
+      waited |= status("services").state.starts_with("waiting: ");
+      return source_->state().services.contains({"default", name});
+    }));
+    EXPECT_FALSE(waited);
+    ASSERT_TRUE(server_.wait_for_watches(8));
+  }
+  for (const auto& request : server_.requests()) EXPECT_FALSE(is_list(request, "services"));
+}
+
 TEST_F(TroubleTest, GarbageAndCutChunksLoseNothing) {
   begin();
   server_.send_raw("5\r\n<htm>\r\n");
