@@ -287,13 +287,15 @@ void Agent::refresh_routes() {
   for (const auto& [index, live] : endpoints_)
     input.pod_ips.insert(input.pod_ips.end(), live.record.ips.begin(), live.record.ips.end());
   std::vector<std::string> unreachable;
-  const auto routes = wanted_routes(input, source_->state(), links_, unreachable);
+  auto routes = wanted_routes(input, source_->state(), links_, unreachable);
+  if (!addresses_.ip6 && !speaks_ipv6())
+    std::erase_if(routes, [](const auto& route) { return route.dst.family() == Family::kIpv6; });
   route_problems_ = sync_routes(*netlink_, *store_, routes);
   for (const std::string& node : unreachable)
-    route_problems_.push_back(
-        fmt::format("node {}: its address is on no segment of this node's uplinks; routes to "
-                    "its pods are left to the network",
-                    node));
+    route_problems_.push_back(fmt::format(
+        "node {}: no InternalIP of it, of a family that its podCIDRs have, is on a segment of this "
+        "node's uplinks; routes to its pods are left to the network",
+        node));
   if (!has_overlay()) return;
   for (const std::string& node : tunnels().unreachable)
     route_problems_.push_back(

@@ -93,6 +93,11 @@ Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& sto
       .host_ifindex = (*host)->ifindex, .router_ifindex = (*router)->ifindex, .mac = (*host)->mac};
 }
 
+bool speaks_ipv6() {
+  const auto disabled = loader::read_sysctl(fmt::format("net/ipv6/conf/{}/disable_ipv6", kHostDevice));
+  return disabled && *disabled == "0";
+}
+
 Status ensure_sysctls(ipam::Store& store) {
   for (const Setting& setting : kLoopbackSettings) {
     auto before = loader::read_sysctl(setting.key);

@@ -24,6 +24,10 @@ struct HostDevice {
 Result<HostDevice> ensure_host_device(loader::Netlink& netlink, ipam::Store& store,
                                       std::optional<uint32_t> mtu);
 
+/// Whether the host's stack takes IPv6 routes for our device: it may be switched off, as a whole or by
+/// sysctl.
+bool speaks_ipv6();
+
 /// What the kernel must allow so that translated packets reach the host's sockets. Sysctls of devices that
 /// are not ours are journalled with the value found first.
 Status ensure_sysctls(ipam::Store& store);

@@ -54,8 +54,8 @@ std::vector<loader::Route> wanted_routes(const RouteInput& input, const model::C
         continue;
       }
       const auto gateway = node.address(cidr.family());
-      if (!gateway || links.holder(*gateway) != 0) continue;
-      const auto device = links.segment(*gateway, input.uplinks);
+      if (gateway && links.holder(*gateway) != 0) continue;
+      const auto device = gateway ? links.segment(*gateway, input.uplinks) : std::nullopt;
       if (!device) {
         if (unreachable.empty() || unreachable.back() != name) unreachable.push_back(name);
         continue;

@@ -70,6 +70,11 @@ class Compilation {
     return !ingress.proxy_mode && ingress.ip.family() == family && !ingress.ip.is_unspecified();  // S37
   }
 
+  [[nodiscard]] bool is_withheld(const Address& ip, const ServicePort& port) const {
+    return std::ranges::find(service_.withheld, model::ExternalPort{ip, port.port, port.protocol}) !=
+           service_.withheld.end();
+  }
+
   /// S32: what else is sent to a ClusterIP is refused. An externalIP may be anybody's address.
   void add_markers(Family family, const Address& cluster_ip) {
     add_marker(cluster_ip, FRONTEND_CLUSTER_IP);
@@ -101,13 +106,13 @@ class Compilation {
     // S22: pods and host processes reach all backends whatever externalTrafficPolicy says.
     const auto& outside = external_local ? lists.local : lists.cluster;
     for (const auto& ingress : service_.load_balancer_ingress) {
-      if (!is_programmed(ingress, family)) continue;
+      if (!is_programmed(ingress, family) || is_withheld(ingress.ip, port)) continue;
       Frontend vip = make_frontend(port, lists.cluster, outside, FRONTEND_LOAD_BALANCER, lists);
       vip.source_ranges = source_ranges(family, ingress.ip);
       add(port, {ingress.ip, port.port}, std::move(vip));
     }
     for (const Address& ip : service_.external_ips) {
-      if (ip.family() != family || ip.is_unspecified()) continue;
+      if (ip.family() != family || ip.is_unspecified() || is_withheld(ip, port)) continue;
       add(port, {ip, port.port}, make_frontend(port, lists.cluster, outside, FRONTEND_EXTERNAL_IP, lists));
     }
     if (port.node_port != 0)

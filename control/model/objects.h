@@ -105,6 +105,14 @@ struct LoadBalancerIngress {
   bool operator==(const LoadBalancerIngress&) const = default;
 };
 
+/// A port of one of a Service's external addresses.
+struct ExternalPort {
+  Address ip;
+  uint16_t port = 0;
+  Protocol protocol = Protocol::kTcp;
+  bool operator==(const ExternalPort&) const = default;
+};
+
 struct Service {
   ObjectName name;
   ServiceType type = ServiceType::kClusterIp;
@@ -113,6 +121,7 @@ struct Service {
   std::vector<ServicePort> ports;
   std::vector<Address> external_ips;
   std::vector<LoadBalancerIngress> load_balancer_ingress;
+  std::vector<ExternalPort> withheld;  ///< of both lists what another Service has; not in its text
   std::vector<Cidr> source_ranges;
   TrafficPolicy external_traffic_policy = TrafficPolicy::kCluster;
   TrafficPolicy internal_traffic_policy = TrafficPolicy::kCluster;

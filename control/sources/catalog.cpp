@@ -274,10 +274,15 @@ class Catalog::Holders {
 };
 
 void Catalog::resolve(std::vector<Candidate*> candidates) {
-  std::ranges::sort(candidates, {}, [](const Candidate* each) {
+  // Of two Nodes with one address the machine is the newer one: it was installed anew under another name.
+  const auto age = [](const Candidate* each) {
     const auto created = each->created.value_or(std::chrono::system_clock::time_point::max());
+    return each->kind == Kind::kNode && each->created ? -created.time_since_epoch()
+                                                      : created.time_since_epoch();
+  };
+  std::ranges::sort(candidates, {}, [&age](const Candidate* each) {
     return std::tuple(each->weak(), each->created ? 0 : each->arrival, std::string_view(each->origin.source),
-                      each->origin.line, created, std::tie(each->name.ns, each->name.name), each->serial);
+                      each->origin.line, age(each), std::tie(each->name.ns, each->name.name), each->serial);
   });
   Holders holders;
   // What an object has and still wants it keeps, whoever else came; where age decides, who came first does

@@ -48,10 +48,10 @@ struct Candidate {
 /// Turns candidates into a ClusterState without contradictions and tells what changed.
 ///
 /// Of two objects that want the same thing, the one that has it keeps it; if both come at once, the first in
-/// the order of file names and lines gets it. Of objects of an API server the older one has it, then the
-/// first by namespace and name, whatever the order in which they come: all nodes must choose alike, at every
-/// start. The other one stays at its last version that fits, or is left out; it gets what it wants as soon as
-/// that is free.
+/// the order of file names and lines gets it. Of objects of an API server the older one has it (of Nodes the
+/// newer), then the first by namespace and name, whatever the order in which they come: all nodes must choose
+/// alike, at every start. The other one stays at its last version that fits, or is left out; it gets what it
+/// wants as soon as that is free.
 class Catalog {
  public:
   Candidate* add(const std::string& source, int first_line, Decoded decoded);

@@ -32,6 +32,7 @@ class Collector {
     for (const Address& ip : pod.ips) add({.type = Type::kPodIp, .address = ip}, "status.podIPs", true);
   }
 
+  // Whoever names another's external address must not lose more than that: anybody may come later who has it.
   void operator()(const model::Service& service) {
     for (const Address& ip : service.cluster_ips)
       add({.type = Type::kClusterIp, .address = ip}, "spec.clusterIP", false);
@@ -60,7 +61,7 @@ class Collector {
     add({.type = Type::kNodePort, .protocol = protocol, .number = port, .address = {}}, field, false);
   }
   void add_vip(std::string_view field, const Address& ip, const model::ServicePort& port) {
-    add({.type = Type::kVip, .protocol = port.protocol, .number = port.port, .address = ip}, field, false);
+    add({.type = Type::kVip, .protocol = port.protocol, .number = port.port, .address = ip}, field, true);
   }
 
   std::vector<Claim>& claims_;
@@ -100,6 +101,8 @@ void give_up(Object& object, const Claim& claim) {
   if (!claim.holding) return;
   const Holding& lost = *claim.holding;
   if (auto* pod = std::get_if<model::Pod>(&object)) std::erase(pod->ips, lost.address);
+  if (auto* service = std::get_if<model::Service>(&object))
+    service->withheld.push_back({lost.address, lost.number, lost.protocol});
   if (auto* node = std::get_if<model::Node>(&object)) {
     if (lost.type == Type::kPodCidr) std::erase(node->pod_cidrs, Cidr(lost.address, lost.number));
     if (lost.type == Type::kNodeIp) std::erase(node->internal_ips, lost.address);

@@ -1,4 +1,6 @@
 // Uplinks that cannot be told for a while, at the agent's start.
+#include <gmock/gmock.h>
+
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -93,6 +95,23 @@ TEST_F(UplinksAtStart, StayWhileNothingTellsTheUplink) {
   EXPECT_NE(node().api("/v1/problems").dump().find("no uplink: "), std::string::npos);
   EXPECT_TRUE(served_from_outside());
   node().write_manifest("00-cluster", objects);
+}
+
+// S65: as hardening guides have it. Nothing of IPv6 is wanted of the host then, and no trouble is told for
+// ever.
+TEST(HostWithoutIpv6, IsServedOverIpv4AndHasNoTrouble) {
+  ClusterOptions options = cluster_options({"node-a"});
+  Cluster cluster(options);
+  Node& node = cluster.node(0);
+  node.stop_agent();
+  ASSERT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  for (const char* conf : {"all", "default"})
+    node.netns().sysctl(std::string("net/ipv6/conf/") + conf + "/disable_ipv6", "1");
+  node.start({"--pod-cidr", "10.244.1.0/24"});
+  EXPECT_THAT(node.api("/v1/problems").dump(), testing::Not(testing::HasSubstr("route")));
+  cluster.add_pod(0, "web-a");
+  cluster.apply("web", echo_service("web", 10, {cluster.backend("web-a")}, 30080).yaml());
+  EXPECT_TRUE(worked(ask(cluster.network().client().netns(), "tcp", {node.ip(Family::kIpv4), 30080})));
 }
 
 }  // namespace

@@ -144,6 +144,14 @@ TEST_F(Routes, NodeOnNoSegmentOfOursIsLeftToTheNetwork) {
   EXPECT_THAT(unreachable_, ElementsAre("b"));
 }
 
+TEST_F(Routes, ANodeWithoutAnAddressOfAFamilyThatItsPodsHaveIsNamed) {
+  state_.nodes["b"] = {.name = "b",
+                       .internal_ips = {ip("192.0.2.2")},
+                       .pod_cidrs = {cidr("10.0.2.0/24"), cidr("fd00:1:2::/64")}};
+  EXPECT_THAT(wanted(), ElementsAre("10.0.2.0/24 2 192.0.2.2 192.0.2.1"));
+  EXPECT_THAT(unreachable_, ElementsAre("b"));
+}
+
 TEST_F(Routes, WithAnOverlayOtherNodesPodsLeadToTheHostDeviceWhereverTheNodeIs) {
   input_.overlay_mtu = 1450;
   state_.nodes["b"] = {.name = "b", .internal_ips = {ip("203.0.113.2")}, .pod_cidrs = {cidr("10.0.2.0/24")}};

@@ -164,6 +164,18 @@ TEST_F(WaysIn, S37_S38_BalancerAddressesUnlessIpModeProxy) {
   EXPECT_FALSE(image.frontends.contains(at("203.0.113.2", 80)));
 }
 
+TEST_F(WaysIn, AnExternalPortThatAnotherServiceHasIsLeftOutAlone) {
+  balancer().external_ips = {ip("198.51.100.1")};
+  web().withheld = {{ip("198.51.100.1"), 80, Protocol::kTcp}, {ip("203.0.113.1"), 80, Protocol::kTcp}};
+  web().ports.push_back({"more", Protocol::kTcp, 81, 0});
+  const ServiceImage image = services();
+  EXPECT_THAT(image.frontends, Not(Contains(Key(at("198.51.100.1", 80)))));
+  EXPECT_THAT(image.frontends, Not(Contains(Key(at("203.0.113.1", 80)))));
+  EXPECT_THAT(image.frontends, Contains(Key(at("198.51.100.1", 81))));
+  EXPECT_THAT(image.frontends, Contains(Key(at("203.0.113.1", 81))));
+  EXPECT_THAT(image.frontends, Contains(Key(at(web().cluster_ips.front().to_string(), 80))));
+}
+
 TEST_F(WaysIn, S39_RangesBelongToTheBalancerAddressAloneAndLeaveItsBackends) {
   slice("s", {endpoint("10.0.0.1")});
   balancer().external_ips = {ip("198.51.100.1")};

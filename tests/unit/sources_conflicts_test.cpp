@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "control/sources/catalog.h"
+#include "tests/support/addresses.h"
 #include "tests/unit/sources_directory.h"
 
 namespace bpfnet::sources {
@@ -135,6 +136,7 @@ TEST_F(Conflicts, NodePorts) {
               ElementsAre(HasSubstr("spec.ports.nodePort: 30080 TCP belongs to Service default/a (")));
 }
 
+// The rest of a Service, its cluster IP above all, is nobody else's.
 TEST_F(Conflicts, ExternalAddressesAreSharedByPort) {
   const auto external = [](const std::string& name, const std::string& ip, const std::string& port) {
     return "apiVersion: v1\nkind: Service\nmetadata: {name: " + name + "}\nspec: {clusterIP: " + ip +
@@ -145,7 +147,17 @@ TEST_F(Conflicts, ExternalAddressesAreSharedByPort) {
   directory.write("c.yaml", external("c", "10.96.0.3", "80"));
   start();
   EXPECT_EQ(cluster_ip("b"), "10.96.0.2");
-  EXPECT_EQ(cluster_ip("c"), "none");
+  EXPECT_EQ(cluster_ip("c"), "10.96.0.3");
+  const auto withheld = [this](const std::string& name) {
+    return source->state().services.at({"default", name}).withheld;
+  };
+  EXPECT_THAT(withheld("a"), IsEmpty());
+  EXPECT_THAT(withheld("b"), IsEmpty());
+  EXPECT_THAT(withheld("c"), ElementsAre(model::ExternalPort{ip("203.0.113.1"), 80, model::Protocol::kTcp}));
+  EXPECT_THAT(complaints(*source),
+              ElementsAre(HasSubstr("spec.externalIPs: 203.0.113.1 port 80 TCP belongs to")));
+  remove("a.yaml");
+  EXPECT_THAT(withheld("c"), IsEmpty());
 }
 
 TEST_F(Conflicts, APodLosesOnlyTheAddress) {
@@ -239,8 +251,11 @@ class ConflictsOfServers : public testing::Test {
           if (!at_once) catalog.settle();
         }
         catalog.settle();
-        EXPECT_EQ(catalog.state().services.size(), 1U);
-        for (const auto& [name, each] : catalog.state().services) found.insert(name.to_string());
+        EXPECT_EQ(catalog.state().services.size(), all.size());
+        size_t holders = 0;
+        for (const auto& [name, each] : catalog.state().services)
+          if (each.withheld.empty() && ++holders == 1) found.insert(name.to_string());
+        EXPECT_EQ(holders, 1U);
       }
     } while (std::ranges::next_permutation(order).found);
     return found;
@@ -269,9 +284,32 @@ TEST_F(ConflictsOfServers, TheNextOneHasItWhenItsOwnerGoes) {
   catalog.collect_problems(problems);
   ASSERT_EQ(problems.size(), 1U);
   EXPECT_THAT(problems[0].to_string(), HasSubstr("Service default/b: spec.externalIPs"));
+  const auto& second = catalog.state().services.at({"default", "b"});
+  EXPECT_EQ(second.withheld.size(), 1U);
   catalog.remove(first);
   catalog.settle();
-  EXPECT_TRUE(catalog.state().services.contains({"default", "b"}));
+  EXPECT_THAT(catalog.state().services.at({"default", "b"}).withheld, IsEmpty());
+}
+
+// A machine that was installed anew under another name: its Node of before is still there.
+TEST_F(ConflictsOfServers, OfNodesTheNewerHasTheAddress) {
+  const auto node = [](const std::string& name, const std::string& created) {
+    const ParsedText text = parse_json(fmt::format(
+        R"({{"metadata": {{"name": "{}", "creationTimestamp": "{}"}},
+             "status": {{"addresses": [{{"type": "InternalIP", "address": "192.0.2.1"}}]}}}})",
+        name, created));
+    return std::move(decode_object(*text.documents.at(0).root, Kind::kNode).objects.at(0));
+  };
+  for (const bool newer_first : {true, false}) {
+    Catalog catalog;
+    const auto add_newer = [&] { catalog.add("kubernetes", 1, node("b", "2026-01-31T12:00:00Z")); };
+    if (newer_first) add_newer();
+    catalog.add("kubernetes", 1, node("a", "2025-01-31T12:00:00Z"));
+    if (!newer_first) add_newer();
+    catalog.settle();
+    EXPECT_THAT(catalog.state().nodes.at("a").internal_ips, IsEmpty());
+    EXPECT_THAT(catalog.state().nodes.at("b").internal_ips, ElementsAre(ip("192.0.2.1")));
+  }
 }
 
 }  // namespace
