@@ -179,20 +179,30 @@ __weak __noinline int translate_inner(struct __sk_buff *ctx, struct packet *pkt)
 	return error_inner(ctx, pkt, &scratch->flow.peer);
 }
 
-static __always_inline enum verdict error_way(struct __sk_buff *ctx, struct packet *pkt, struct flow *outer)
+/* Which way it goes. No data of the flow may ever come here and ask, so that the error asks itself. */
+__weak __noinline int error_way(struct __sk_buff *ctx, struct packet *pkt)
 {
-	struct flow *flow = flow_find(&pkt->key);
+	struct connection *scratch = connection_get();
 	enum verdict verdict;
+	struct flow *flow;
 
+	if (!pkt || !scratch)
+		return VERDICT_DROP;
+	if (scratch->flow.action == FLOW_TO_HOST)
+		flow_fit_door(pkt, &scratch->flow);
+	if (keeps_link(ctx, pkt, &scratch->flow))
+		pkt->flags |= PACKET_KEEP_LINK;
+	pkt->flags |= PACKET_NO_NEIGHBOUR;
+	flow = flow_find(&pkt->key);
 	if (!flow)
 		return drop(pkt, DROP_NO_FLOW);
 	RUN(find_way(ctx, pkt, flow));
-	if (outer->action == FLOW_TO_NEXT_HOP || outer->action == FLOW_TO_NODE) {
-		outer->action = flow->action;
-		outer->out_node = flow->out_node;
-		outer->out_ifindex = flow->out_ifindex;
-		outer->smac = flow->smac;
-		outer->dmac = flow->dmac;
+	if (flow->action == FLOW_TO_NEXT_HOP || flow->action == FLOW_TO_NODE) {
+		scratch->flow.action = flow->action;
+		scratch->flow.out_node = flow->out_node;
+		scratch->flow.out_ifindex = flow->out_ifindex;
+		scratch->flow.smac = flow->smac;
+		scratch->flow.dmac = flow->dmac;
 	}
 out:
 	return verdict;
@@ -206,15 +216,9 @@ __weak __noinline int translate_outer(struct __sk_buff *ctx, struct packet *pkt)
 
 	if (!pkt || !scratch)
 		return VERDICT_DROP;
-	if (scratch->flow.action == FLOW_TO_HOST)
-		flow_fit_door(pkt, &scratch->flow);
 	RUN(error_outer(ctx, pkt, &scratch->flow));
 	if (bpf_skb_pull_data(ctx, (pkt->l4_offset & PACKET_OFFSET_MASK) + sizeof(struct icmp_header)))
 		return drop(pkt, DROP_REWRITE_FAILED);
-	if (keeps_link(ctx, pkt, &scratch->flow))
-		pkt->flags |= PACKET_KEEP_LINK;
-	pkt->flags |= PACKET_NO_NEIGHBOUR; /* no data of the flow may ever come this way and ask */
-	RUN(error_way(ctx, pkt, &scratch->flow));
 	RUN(rewrite(ctx, pkt, &scratch->flow, is_routed(pkt, &scratch->flow)));
 	verdict = deliver(ctx, pkt, &scratch->flow);
 out:
@@ -229,6 +233,7 @@ static __always_inline enum verdict icmp_error(struct __sk_buff *ctx, struct pac
 	if (pkt->kind != PACKET_ERROR)
 		return VERDICT_NEXT;
 	RUN(translate_inner(ctx, pkt));
+	RUN(error_way(ctx, pkt));
 	return translate_outer(ctx, pkt);
 out:
 	return verdict;
