@@ -48,9 +48,9 @@ static __always_inline enum verdict limits(struct __sk_buff *ctx, struct packet 
 	return VERDICT_NEXT;
 }
 
-static __always_inline void flow_enter_stack_by(struct flow *flow, __u32 ifindex)
+static __always_inline void flow_enter_by_host_device(struct flow *flow)
 {
-	flow->out_ifindex = ifindex;
+	flow->out_ifindex = config.host_ifindex;
 	flow->smac = flow->dmac = host_mac();
 }
 
@@ -61,13 +61,13 @@ static __always_inline void flow_fit_door(const struct packet *pkt, struct flow 
 	__u32 door = flow->out_ifindex;
 
 	if (pkt->hook == HOOK_from_overlay && !door)
-		flow_enter_stack_by(flow, config.host_ifindex);
+		flow_enter_by_host_device(flow);
 	if (!door || door == LOOPBACK_IFINDEX)
 		return;
 	if (pkt->hook == HOOK_from_uplink && addr_equal(&flow->peer.daddr, &pkt->key.saddr))
 		flow->out_ifindex = 0;
 	else if (door != config.host_ifindex)
-		flow_enter_stack_by(flow, config.host_ifindex);
+		flow_enter_by_host_device(flow);
 }
 
 /* Leaves as the stack made it: into the stack where it stands, or out of the device it is leaving by. */

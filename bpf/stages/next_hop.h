@@ -107,7 +107,7 @@ __weak __noinline int next_hop_resolve(struct __sk_buff *ctx, struct packet *pkt
 	flow = flow_find(&pkt->key);
 	if (!flow)
 		return drop(pkt, DROP_NO_FLOW);
-	flow->action = FLOW_TO_NEXT_HOP; /* flow_lost_overlay */
+	flow->action = FLOW_TO_NEXT_HOP; /* also what went by an overlay that is no more */
 	flow->out_node = 0;
 	fib_fill(fib, &flow->peer.daddr, &flow->peer.saddr);
 	verdict = fib_find(ctx, pkt, fib);

@@ -53,7 +53,7 @@ __weak __noinline int joins_service(struct packet *pkt, __u32 service)
 
 /* A flow that goes out with an address that the node has no more, so that no answer finds it, or a pod's whose
  * destination has come to this node or left it. */
-__weak __noinline int has_moved(struct packet *pkt)
+__weak __noinline int has_stale_addresses(struct packet *pkt)
 {
 	struct flow *flow;
 	bool is_here;
@@ -73,7 +73,7 @@ __weak __noinline int has_moved(struct packet *pkt)
 /* Once a tick. */
 static __always_inline bool flow_is_outdated(const struct flow *flow, struct packet *pkt)
 {
-	return flow_is_reviewed(flow, pkt) && (joins_service(pkt, flow->service) || has_moved(pkt));
+	return flow_is_reviewed(flow, pkt) && (joins_service(pkt, flow->service) || has_stale_addresses(pkt));
 }
 
 /* What the packet may not go on with. Never a flow that was made for it: its backend may have moved since it was

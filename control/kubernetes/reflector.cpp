@@ -46,13 +46,15 @@ void Reflector::reconnect(const std::string& trouble) {
   if (request_ == 0) return;  // it waits, and will start on a new one
   stop_request();
   ++status_.failures;
-  if (!trouble.empty()) {
-    was_away_ = true;
-    status_.state = fmt::format("waiting: {}{}", kNotReached, trouble);
-    status_.current = false;
-    tell_status();
-  }
+  if (!trouble.empty()) lost(fmt::format("waiting: {}{}", kNotReached, trouble));
   begin();
+}
+
+void Reflector::lost(std::string state) {
+  was_away_ = true;
+  status_.state = std::move(state);
+  status_.current = false;
+  tell_status();
 }
 
 void Reflector::server_is_back() {

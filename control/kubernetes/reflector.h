@@ -107,6 +107,8 @@ class Reflector {
   void ask_whether_gone(const std::string& why);
   void ask_discovery(const std::string& path, std::function<void(const std::string&)> take);
   void take_served(Served served, const std::string& why);
+  /// What is known may be old from here on.
+  void lost(std::string state);
   void retry(const std::string& why, std::optional<std::chrono::seconds> asked = {});
   // both
   void prepare();

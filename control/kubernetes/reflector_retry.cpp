@@ -59,10 +59,7 @@ void Reflector::fail_with(const http::Outcome& outcome) {
   // the next one shows.
   if (watched && outcome.failure == Failure::kBroken && Clock::now() - begun_ >= kShortestWatch) {
     ++status_.failures;
-    was_away_ = true;
-    status_.state = "connecting";
-    status_.current = false;
-    tell_status();
+    lost("connecting");
     return begin_watch(false);
   }
   retry(fmt::format("{}{}", kNotReached, outcome.message));
@@ -153,7 +150,7 @@ void Reflector::take_served(Served served, const std::string& why) {
     gone_since_.reset();
     return retry(why);
   }
-  const auto now = http::Client::Clock::now();
+  const auto now = Clock::now();
   if (!gone_since_) gone_since_ = now;
   if (now - *gone_since_ >= config_.times.missing) return off();
   retry(fmt::format("{}; the server has no such kind any more, it is asked once again", why));
@@ -162,7 +159,6 @@ void Reflector::take_served(Served served, const std::string& why) {
 void Reflector::retry(const std::string& why, std::optional<std::chrono::seconds> asked) {
   const int answered = head_.status;
   ++status_.failures;
-  was_away_ = true;
   // What the version says is not to be had again and again: a list.
   if (answered == 200 && ++errors_in_a_row_ >= kErrorsUntilRelist && !version_.empty() && !relist_due_) {
     errors_in_a_row_ = 0;
@@ -171,9 +167,7 @@ void Reflector::retry(const std::string& why, std::optional<std::chrono::seconds
   }
   const bool not_now = answered == 0 || answered == 401 || answered == 403 || answered == 429 || asked;
   if (initial_ && !not_now && ++watch_lists_failed_ >= kWatchListsUntilList) plain_ = true;
-  status_.state = "waiting: " + why;
-  status_.current = false;
-  tell_status();
+  lost("waiting: " + why);
   // Who was answered must not be woken by another kind, or kinds would wake each other for ever (K6).
   unreached_ = answered == 0 && !asked;
   wait_for(backoff_.next(http::Backoff::Clock::now(), asked));

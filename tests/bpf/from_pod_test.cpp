@@ -1,4 +1,5 @@
 // from_pod: what a pod may send, and where it goes.
+#include <fmt/format.h>
 #include <linux/pkt_cls.h>
 #include <netinet/in.h>
 
@@ -15,6 +16,12 @@ class FromPod : public DatapathFixture {
     Packet packet;
     packet.add(Ip{.src = who().client, .dst = dst, .ttl = ttl});
     return packet;
+  }
+  [[nodiscard]] Address far() const { return pick("203.0.113.9", "2001:db8:ffff::9"); }
+  /// `add` or `del`: of the route that says far() cannot be reached.
+  void change_route_to_far(const std::string& verb) {
+    const std::string prefix = who().v4() ? "203.0.113.0/24" : "2001:db8:ffff::/48";
+    must(node().netns().ip_batch(fmt::format("route {} unreachable {}\n", verb, prefix)));
   }
   [[nodiscard]] Eth into_server() { return Eth{.dst = Node::pod_mac(2), .src = node().device_mac("pod2")}; }
 };
@@ -145,17 +152,15 @@ TEST_P(FromPod, ClosedEndpointReceivesNothing) {
 
 // A hop whose route was withdrawn is not used between two questions.
 TEST_P(FromPod, AKnownFlowWithoutARouteAsksUntilThereIsOne) {
-  const Address far = pick("203.0.113.9", "2001:db8:ffff::9");
-  const std::string prefix = who().v4() ? "203.0.113.0/24" : "2001:db8:ffff::/48";
-  const Packet packet = ip_to(far) / Udp{.sport = 4242, .dport = 9};
-  const flow_key forward = key(who().client, 4242, far, 9, IPPROTO_UDP);
+  const Packet packet = ip_to(far()) / Udp{.sport = 4242, .dport = 9};
+  const flow_key forward = key(who().client, 4242, far(), 9, IPPROTO_UDP);
   from_client(packet);
   ASSERT_THAT(from_client(packet), HasVerdict(VERDICT_TO_NEXT_HOP));
-  must(node().netns().ip_batch("route add unreachable " + prefix + "\n"));
+  change_route_to_far("add");
   node().age_flow(forward, 1);
   EXPECT_THAT(from_client(packet), Drops(DROP_NO_ROUTE));
   EXPECT_THAT(from_client(packet), Drops(DROP_NO_ROUTE));
-  must(node().netns().ip_batch("route del unreachable " + prefix + "\n"));
+  change_route_to_far("del");
   EXPECT_THAT(from_client(packet), HasVerdict(VERDICT_TO_NEXT_HOP));
 }
 
@@ -174,10 +179,9 @@ TEST_P(FromPod, UdpFollowsAnAddressThatComesToTheNodeAndLeavesIt) {
 }
 
 TEST_P(FromPod, NoRoute) {
-  const std::string prefix = who().v4() ? "203.0.113.0/24" : "2001:db8:ffff::/48";
-  must(node().netns().ip_batch("route add unreachable " + prefix + "\n"));
-  EXPECT_THAT(from_client(ip_to(pick("203.0.113.9", "2001:db8:ffff::9")) / Tcp{}), Drops(DROP_NO_ROUTE));
-  must(node().netns().ip_batch("route del unreachable " + prefix + "\n"));
+  change_route_to_far("add");
+  EXPECT_THAT(from_client(ip_to(far()) / Tcp{}), Drops(DROP_NO_ROUTE));
+  change_route_to_far("del");
 }
 
 TEST_P(FromPod, MidstreamTcpToAPodIsPickedUp) {

@@ -42,6 +42,12 @@ class Overlay : public DatapathFixture {
                        .flags = FRONTEND_NODE_PORT,
                        .scope = SCOPE_ANY_LOCAL});
   }
+  void add_pod_of_unknown_node(const Address& address) {
+    address_info info{};
+    info.identity = 1003;
+    info.flags = ADDRESS_POD;
+    must(one().maps().addresses.put(maps::make_address_key(address), info));
+  }
   Node* one_ = nullptr;
 };
 
@@ -219,12 +225,7 @@ TEST_P(Overlay, AFlowWhoseNodeIsGoneIsNoRoute) {
 
 TEST_P(Overlay, APodOfNoKnownNodeIsNotSentAsItIs) {
   const Address lost = pick("10.9.0.9", "fd00:9::9");
-  must(one().maps().addresses.put(maps::make_address_key(lost), [] {
-    address_info info{};
-    info.identity = 1003;
-    info.flags = ADDRESS_POD;
-    return info;
-  }()));
+  add_pod_of_unknown_node(lost);
   EXPECT_THAT(pod_sends(ip_of(who().client, lost) / Tcp{.sport = 9, .dport = 80}), Drops(DROP_NO_ROUTE));
 }
 
@@ -239,12 +240,7 @@ TEST_P(Overlay, AFlowWaitsForItsNodeToBeKnown) {
     record.action = FLOW_TO_NEXT_HOP;
     record.out_node = 0;
   });
-  must(one().maps().addresses.put(maps::make_address_key(late), [] {
-    address_info info{};
-    info.identity = 1003;
-    info.flags = ADDRESS_POD;
-    return info;
-  }()));
+  add_pod_of_unknown_node(late);
   one().age_flow(forward, 1);
   EXPECT_THAT(pod_sends(packet), Drops(DROP_NO_ROUTE));
   one().add_remote_pod(late, 1003, kNode2);

@@ -61,8 +61,7 @@ TEST_F(Cleanup, NothingIsLeft) {
   Cluster cluster(options);
   Node& node = cluster.node(0);
   // The state before any agent: this one's first start is undone first.
-  node.stop_agent();
-  ASSERT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  ASSERT_TRUE(agent_removed(node));
   const auto before = snapshot(node.netns());
   node.start();
   cluster.add_pod(0, "web-a");
@@ -75,8 +74,7 @@ TEST_F(Cleanup, NothingIsLeft) {
   EXPECT_NE(snapshot(node.netns()), before);
   cluster.remove_pod("client-a");
   cluster.remove_pod("web-a");
-  node.stop_agent();
-  ASSERT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  ASSERT_TRUE(agent_removed(node));
 
   const auto after = snapshot(node.netns());
   for (const auto& [what, text] : before)
@@ -129,8 +127,7 @@ TEST_F(Cleanup, OtherAgentOnTheKernelIsNotTouched) {
   auto client = TcpClient::connect(cluster.pod("client-b").netns(),
                                    {cluster.pod("web-b").ip(Family::kIpv4), Pod::kPort});
   ASSERT_TRUE(worked(client));
-  cluster.node(0).stop_agent();
-  ASSERT_EQ(cluster.node(0).cleanup(), 0);
+  ASSERT_TRUE(agent_removed(cluster.node(0)));
   EXPECT_TRUE(worked(client->echo("still here")));
   EXPECT_TRUE(worked(
       ask(cluster.pod("client-b").netns(), "udp", {cluster.pod("web-b").ip(Family::kIpv6), Pod::kPort})));

@@ -58,6 +58,12 @@ testing::AssertionResult answered(const Result<Seen>& seen, const std::string& s
   return testing::AssertionSuccess();
 }
 
+testing::AssertionResult agent_removed(Node& node) {
+  node.stop_agent();
+  if (node.cleanup() == 0) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << read_text(node.dir("cleanup.log"));
+}
+
 HttpReply http_get(const Netns& from, const HostPort& to, const std::string& path) {
   return from.in([&]() -> HttpReply {
     sockaddr_storage name{};

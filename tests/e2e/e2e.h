@@ -43,6 +43,9 @@ testing::AssertionResult worked(const Result<T>& result) {
   return testing::AssertionFailure() << result.error().message;
 }
 
+/// Stops the agent and takes away all that it made.
+testing::AssertionResult agent_removed(Node& node);
+
 struct HttpReply {
   int status = 0;   ///< 0: no answer
   int error = 0;    ///< errno of the connect

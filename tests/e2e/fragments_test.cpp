@@ -266,8 +266,7 @@ TEST_F(FragmentsSetup, CleanupLeavesNeitherDeviceNorLink) {
 TEST_F(FragmentsSetup, WithoutADefragmenterFragmentsInOrderWork) {
   Cluster cluster(cluster_options({"node-a"}));
   Node& node = cluster.node(0);
-  node.stop_agent();
-  ASSERT_EQ(node.cleanup(), 0);
+  ASSERT_TRUE(agent_removed(node));
   node.netns().ip("link add bpfnet2 type veth peer name other");
   node.start();
   const std::string state = node.api("/v1/status").at("fragments");

@@ -207,8 +207,7 @@ TEST(OverlaySetup, APortInUseIsToldWithTheWayOut) {
   options.routing = "overlay";
   Cluster cluster(options);
   Node& node = cluster.node(0);
-  node.stop_agent();
-  ASSERT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  ASSERT_TRUE(agent_removed(node));
   EXPECT_EQ(node.netns().ip_show("link show").find("bpfnet"), std::string::npos);
   node.netns().ip(
       "link add other type vxlan id 5 dstport 4789 remote 192.0.2.99 dev eth0\nlink set other up");

@@ -100,11 +100,9 @@ TEST_F(UplinksAtStart, StayWhileNothingTellsTheUplink) {
 // S65: as hardening guides have it. Nothing of IPv6 is wanted of the host then, and no trouble is told for
 // ever.
 TEST(HostWithoutIpv6, IsServedOverIpv4AndHasNoTrouble) {
-  ClusterOptions options = cluster_options({"node-a"});
-  Cluster cluster(options);
+  Cluster cluster(cluster_options({"node-a"}));
   Node& node = cluster.node(0);
-  node.stop_agent();
-  ASSERT_EQ(node.cleanup(), 0) << read_text(node.dir("cleanup.log"));
+  ASSERT_TRUE(agent_removed(node));
   for (const char* conf : {"all", "default"})
     node.netns().sysctl(std::string("net/ipv6/conf/") + conf + "/disable_ipv6", "1");
   node.start({"--pod-cidr", "10.244.1.0/24"});

@@ -194,12 +194,8 @@ std::optional<flow> Node::find_flow(const flow_key& key) const {
 }
 
 void Node::age_flow(const flow_key& key, uint32_t ticks) {
-  auto record = find_flow(key).value();
-  auto peer = find_flow(record.peer).value();
-  record.last_seen -= ticks;
-  peer.last_seen -= ticks;
-  must(maps_.flows.put(key, record));
-  must(maps_.flows.put(record.peer, peer));
+  for (const flow_key& each : {key, find_flow(key).value().peer})
+    change_flow(each, [ticks](flow& record) { record.last_seen -= ticks; });
 }
 
 flow_table Node::table() const {
